@@ -1,0 +1,38 @@
+# Two commands do it all on a fresh machine: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+# Where the environment was installed; rebuilt when the project's requirements change.
+READY := $(VENV)/.ready
+
+.PHONY: install quickstart test test-slow lint bench clean
+
+install: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet -e '.[ray,s3,dev]'
+	touch $@
+
+# The whole way once, on synthetic faces: pictures and tables in ./quickstart
+quickstart: $(READY)
+	rm -rf quickstart
+	$(VENV)/bin/octoscale quickstart --directory quickstart
+
+# Everything but the tests marked slow: at most 12 minutes on two cores
+test: $(READY)
+	$(VENV)/bin/python -m pytest -m 'not slow'
+
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(READY)
+	for script in tools/bench/*.py; do $(VENV)/bin/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) quickstart build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
