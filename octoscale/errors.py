@@ -1,0 +1,15 @@
+"""What the user can mend, as one exception type, and the exit codes of the command line."""
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+# BSD's EX_TEMPFAIL: "try again later". The run committed its state and can be resumed.
+EXIT_INTERRUPTED = 75
+
+
+class OctoscaleError(ValueError):
+    """Bad input or surroundings: the message says what was wrong, the value, and what to do.
+
+    The command line prints the message alone, without a traceback. Anything else that
+    escapes is a defect of ours and keeps its traceback.
+    """
