@@ -1,0 +1,24 @@
+"""The loss's block of a run's configuration. Not imported by the loss itself, which needs torch alone."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from octoscale.loss.distance import Metric
+from octoscale.settings import Settings
+
+
+class LossConfig(Settings):
+    """Arguments of `octuplet_loss`; defaults are the paper's."""
+
+    margin: float = Field(25.0, ge=0)
+    metric: Metric = "euclidean"
+    normalize: bool = False
+    terms: tuple[Literal["hhh", "hll", "lhh", "lll"], ...] = Field(("hhh", "hll", "lhh", "lll"), min_length=1)
+
+    @field_validator("terms")
+    @classmethod
+    def _distinct(cls, terms: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(terms)) < len(terms):
+            raise ValueError(f"each term once, not {terms}")
+        return terms
