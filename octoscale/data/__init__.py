@@ -1,0 +1,1 @@
+"""From image folders to batches: storage, packing, index, plan, reader and loader."""

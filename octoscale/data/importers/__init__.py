@@ -1,0 +1,1 @@
+"""Readers of the formats that face data sets come in, for packing."""

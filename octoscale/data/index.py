@@ -1,0 +1,196 @@
+"""Where every image of a packed data set is: memory-mapped arrays and a small manifest."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from octoscale.errors import OctoscaleError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+KEYS_NAME = "index/identity_keys.txt"
+ARRAYS: dict[str, type[np.generic]] = {
+    "shard_ids": np.int32,
+    "offsets": np.int64,
+    "sizes": np.int32,
+    "crc32": np.uint32,
+    "identity_offsets": np.int64,
+}
+
+
+def array_name(field: str) -> str:
+    """The name of an index array's file, relative to the data set."""
+    return f"index/{field}.npy"
+
+
+class Shard(BaseModel):
+    """One tar file of the data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A manifest may come from anywhere: a name never leads out of the data set's folder.
+    name: str = Field(pattern=r"^shards/[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar$")
+    size_bytes: int = Field(ge=0)
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """``manifest.json``: what the data set is; written last, so its presence means the data set is whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: int
+    fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
+    image_size: int = Field(gt=0)
+    images: int = Field(gt=0)
+    identities: int = Field(gt=0)
+    shards: tuple[Shard, ...]
+    # sha256 of every file under index/.
+    index_sha256: dict[Annotated[str, Field(pattern=r"^index/[a-z0-9_]+\.(npy|txt)$")], str]
+
+    @classmethod
+    def create(cls, **fields: Any) -> "Manifest":
+        """The manifest of `fields`, with the fingerprint that follows from them."""
+        blank = cls(schema_version=SCHEMA_VERSION, fingerprint="0" * 64, **fields)
+        return blank.model_copy(update={"fingerprint": blank.digest()})
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> "Manifest":
+        """Read and check ``manifest.json``.
+
+        Raises:
+            OctoscaleError: damaged, or written by another version of the format.
+        """
+        try:
+            fields = json.loads(data)
+        except ValueError as error:
+            raise OctoscaleError(f"{where}/{MANIFEST_NAME} is damaged ({error}); pack the data set again") from error
+        version = fields.get("schema_version") if isinstance(fields, dict) else None
+        if version != SCHEMA_VERSION:
+            raise OctoscaleError(
+                f"{where} has data set format {version!r}, this octoscale reads {SCHEMA_VERSION}; "
+                "pack it again with `octoscale pack`, or install the octoscale that packed it"
+            )
+        try:
+            manifest = cls.model_validate(fields)
+        except ValidationError as error:
+            raise OctoscaleError(f"{where}/{MANIFEST_NAME} is damaged ({error}); pack the data set again") from error
+        if manifest.fingerprint != manifest.digest():
+            raise OctoscaleError(f"{where}/{MANIFEST_NAME} was changed after packing; pack the data set again")
+        return manifest
+
+    def digest(self) -> str:
+        """sha256 over everything but the fingerprint itself: content, order and layout of the data set."""
+        fields = self.model_dump(exclude={"fingerprint"})
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def dump(self) -> bytes:
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+
+def read_manifest(read: Callable[[str], bytes], exists: Callable[[str], bool], where: str) -> Manifest:
+    """The manifest of the data set at `where`, through a store's `read` and `exists`.
+
+    Raises:
+        OctoscaleError: there is no manifest (not a packed data set), or it is not usable.
+    """
+    if not exists(MANIFEST_NAME):
+        raise OctoscaleError(
+            f"{where} is not a packed data set (it has no {MANIFEST_NAME}); "
+            f"make one from an image folder with `octoscale pack SOURCE {where}`"
+        )
+    return Manifest.parse(read(MANIFEST_NAME), where)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of a packed data set. A sample id is a row, from 0; rows are sorted by identity.
+
+    Attributes:
+        directory: the local folder of the data set.
+        shard_ids: int32 [n], rows of ``manifest.shards``.
+        offsets: int64 [n], first byte of the image in its shard.
+        sizes: int32 [n], bytes of the image.
+        crc32: uint32 [n], of the image's bytes.
+        identity_offsets: int64 [identities + 1]; identity i has the rows
+            ``identity_offsets[i]`` up to ``identity_offsets[i + 1]``.
+    """
+
+    directory: Path
+    manifest: Manifest
+    shard_ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int32]
+    crc32: NDArray[np.uint32]
+    identity_offsets: NDArray[np.int64]
+
+    @classmethod
+    def load(cls, directory: str | Path, *, verify: bool = True) -> "Index":
+        """Memory-map the index in the local folder `directory`; `verify` compares its files with the manifest.
+
+        Raises:
+            OctoscaleError: not a packed data set, another format version, or damaged files.
+        """
+        directory = Path(directory)
+        manifest = read_manifest(
+            lambda name: (directory / name).read_bytes(), lambda name: (directory / name).is_file(), str(directory)
+        )
+        if verify:
+            for name, sha256 in manifest.index_sha256.items():
+                path = directory / name
+                if not path.is_file() or file_sha256(path) != sha256:
+                    raise OctoscaleError(
+                        f"{path} is {'damaged' if path.is_file() else 'missing'}; pack the data set again, "
+                        "or delete this copy of it to download it again"
+                    )
+        arrays = {field: np.load(directory / array_name(field), mmap_mode="r") for field in ARRAYS}
+        return cls(directory, manifest, **arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickled memory map would carry the whole array to each worker; it maps the same file instead.
+        return _reload, (self.directory,)
+
+    def __len__(self) -> int:
+        return self.manifest.images
+
+    @property
+    def fingerprint(self) -> str:
+        return self.manifest.fingerprint
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of every image, in pixels."""
+        return self.manifest.image_size
+
+    @property
+    def identity_count(self) -> int:
+        return self.manifest.identities
+
+    @property
+    def images_per_identity(self) -> NDArray[np.int64]:
+        """int64 [identities]."""
+        return np.diff(self.identity_offsets)
+
+    @cached_property
+    def identity_keys(self) -> list[str]:
+        """The source's name of every identity."""
+        return (self.directory / KEYS_NAME).read_bytes().decode().split("\n")[:-1]
+
+    def identity_of(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The identity number of each sample id; any shape."""
+        return np.searchsorted(self.identity_offsets, sample_ids, side="right") - 1
+
+
+def _reload(directory: Path) -> Index:
+    return Index.load(directory, verify=False)

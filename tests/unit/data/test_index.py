@@ -1,0 +1,100 @@
+"""The index: what it says, and that damage is noticed."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octoscale.data.index import Index, Manifest
+from octoscale.data.pack import pack
+from octoscale.errors import OctoscaleError
+from tests.unit.data.conftest import MakeFolder
+
+
+def test_identities_are_ranges_of_rows(make_folder: MakeFolder, tmp_path: Path) -> None:
+    pack(str(make_folder({"b": 2, "ä ö": 5, "a": 3})), str(tmp_path / "packed"))
+
+    index = Index.load(tmp_path / "packed")
+
+    assert index.identity_keys == ["a", "b", "ä ö"]
+    assert index.images_per_identity.tolist() == [3, 2, 5]
+    assert index.identity_of(np.arange(10)).tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2, 2]
+    assert index.identity_of(np.array([[9, 0], [3, 4]])).tolist() == [[2, 0], [1, 1]]
+    assert (len(index), index.identity_count, index.image_size) == (10, 3, 16)
+    assert index.shard_ids.dtype == index.sizes.dtype == np.int32
+    assert index.offsets.dtype == index.identity_offsets.dtype == np.int64
+    assert index.crc32.dtype == np.uint32
+
+
+def test_the_arrays_are_mapped_and_a_pickle_carries_only_their_place(packed: Index) -> None:
+    copy = pickle.loads(pickle.dumps(packed))
+
+    assert isinstance(copy.offsets, np.memmap)
+    assert np.array_equal(copy.offsets, packed.offsets)
+    assert len(pickle.dumps(packed)) < 500
+
+
+def test_a_folder_that_was_not_packed_says_how_to_pack(tmp_path: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"not a packed data set .* `octoscale pack"):
+        Index.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["offsets.npy", "identity_keys.txt"])
+def test_one_flipped_bit_in_the_index_is_noticed(packed: Index, name: str) -> None:
+    path = packed.directory / "index" / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    shutil.copy(path, path.with_suffix(".old"))
+    path.unlink()  # A new file: the old one is still mapped.
+    path.write_bytes(content)
+
+    with pytest.raises(OctoscaleError, match=f"{name} is damaged"):
+        Index.load(packed.directory)
+
+
+def test_a_missing_array_is_named(packed: Index) -> None:
+    (packed.directory / "index" / "crc32.npy").unlink()
+
+    with pytest.raises(OctoscaleError, match=r"crc32.npy is missing"):
+        Index.load(packed.directory)
+
+
+def test_another_format_version_is_refused(packed: Index) -> None:
+    path = packed.directory / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99, "new_field": 1}))
+
+    with pytest.raises(OctoscaleError, match="has data set format 99, this octoscale reads 1"):
+        Index.load(packed.directory)
+
+
+def test_an_edited_manifest_is_refused(packed: Index) -> None:
+    path = packed.directory / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": 23}))
+
+    with pytest.raises(OctoscaleError, match="was changed after packing"):
+        Index.load(packed.directory)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"schema_version": 1}', b"\xff"])
+def test_a_damaged_manifest_is_refused(content: bytes) -> None:
+    with pytest.raises(OctoscaleError, match=r"somewhere"):
+        Manifest.parse(content, "somewhere")
+
+
+def test_a_shard_name_cannot_lead_out_of_the_folder(packed: Index) -> None:
+    fields = packed.manifest.model_dump(mode="json")
+    fields["shards"][0]["name"] = "shards/../../escape.tar"
+
+    with pytest.raises(OctoscaleError, match="damaged"):
+        Manifest.parse(json.dumps(fields).encode(), "somewhere")
+
+
+def test_an_index_file_name_cannot_lead_out_of_the_folder(packed: Index) -> None:
+    fields = packed.manifest.model_dump(mode="json")
+    fields["index_sha256"]["index/../../escape.npy"] = "0" * 64
+
+    with pytest.raises(OctoscaleError, match="damaged"):
+        Manifest.parse(json.dumps(fields).encode(), "somewhere")
