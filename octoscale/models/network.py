@@ -1,0 +1,90 @@
+"""A face network: a backbone with its preprocessing attached, and its training mode."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from octoscale.errors import OctoscaleError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a backbone expects: (image − mean) / std, on the 0–255 scale.
+
+    Args:
+        mean, std: per channel, in the backbone's own order of channels (`color`).
+        color: the backbone's order of channels.
+
+    Raises:
+        OctoscaleError: a std is not positive.
+    """
+
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    color: Literal["rgb", "bgr"] = "rgb"
+
+    def __post_init__(self) -> None:
+        if not all(std > 0 for std in self.std):
+            raise OctoscaleError(f"preprocessing.std is {self.std}; each must be above 0, on the 0–255 scale")
+
+
+class FaceNetwork(nn.Module):
+    """A backbone that takes images as they are stored.
+
+    Args:
+        backbone: maps preprocessed images, float [n, 3, h, w], to embeddings, float [n, d].
+        preprocessing: what the backbone expects.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.preprocessing = preprocessing
+        # Not persistent: the state_dict holds what is learned, and nothing else.
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images.
+
+        Args:
+            images: uint8 or float [n, 3, h, w], RGB, 0–255.
+
+        Returns:
+            float [n, d], not normalised, in the network's own precision (fp32 under autocast too).
+
+        Raises:
+            OctoscaleError: `images` or the backbone's output has another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise OctoscaleError(f"images have shape {tuple(images.shape)}; give [n, 3, height, width], RGB, 0–255")
+        if self.preprocessing.color == "bgr":
+            images = images.flip(1)
+        embeddings = self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
+        if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
+            found = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+            raise OctoscaleError(
+                f"the network gave {found} for {len(images)} images; it must give one tensor [n, embedding_dim]"
+            )
+        return embeddings.to(self.mean.dtype)
+
+
+def set_training(network: nn.Module, batch_norm: Literal["frozen", "train"]) -> None:
+    """Put `network` in training mode (dropout active).
+
+    Args:
+        network: any module, wrapped or not; changed in place.
+        batch_norm: ``"frozen"`` normalises with the running statistics and leaves them as they are, so an embedding
+            does not depend on its chunk; weight and bias still train. ``"train"`` uses and updates batch statistics.
+    """
+    network.train()
+    if batch_norm == "frozen":
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()

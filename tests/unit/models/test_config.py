@@ -1,0 +1,45 @@
+"""The model's settings."""
+
+import pytest
+from pydantic import ValidationError
+
+from octoscale.models import Preprocessing
+from octoscale.models.config import ModelConfig
+
+
+def test_a_name_is_enough() -> None:
+    config = ModelConfig(name="tiny")
+    assert (config.weights, config.embedding_dim, config.batch_norm, config.preprocessing) == (
+        None,
+        None,
+        "frozen",
+        None,
+    )
+
+
+def test_a_preprocessing_block_becomes_a_preprocessing() -> None:
+    block = {"mean": [1, 2, 3], "std": [4, 5, 6], "color": "bgr"}
+    config = ModelConfig.model_validate({"name": "tiny", "preprocessing": block})
+    assert config.preprocessing == Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bgr")
+
+
+def test_settings_survive_a_round_trip() -> None:
+    config = ModelConfig(name="tiny", weights="w.pt", embedding_dim=8, preprocessing=Preprocessing(color="bgr"))
+    assert ModelConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("block", "where"),
+    [
+        ({"embedding_dims": 3}, "embedding_dims"),
+        ({"embedding_dim": 0}, "embedding_dim"),
+        ({"batch_norm": "sync"}, "batch_norm"),
+        ({"preprocessing": {"colour": "bgr"}}, r"preprocessing\.colour"),
+        ({"preprocessing": {"color": "grey"}}, r"preprocessing\.color"),
+        ({"preprocessing": {"std": [0, 1, 1]}}, r"preprocessing\.std"),
+        ({"preprocessing": {"mean": [1, 2]}}, r"preprocessing\.mean"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(block: dict[str, object], where: str) -> None:
+    with pytest.raises(ValidationError, match=where):
+        ModelConfig.model_validate({"name": "tiny", **block})
