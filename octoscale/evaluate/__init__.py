@@ -1,0 +1,1 @@
+"""Face verification at several image resolutions: protocol, scores, tables and pictures."""
