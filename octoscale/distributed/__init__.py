@@ -1,0 +1,1 @@
+"""The world of ranks, and the engines that train in it."""
