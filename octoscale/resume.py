@@ -1,0 +1,80 @@
+"""Where a run goes on: the newest commit that is whole, if it is the same run."""
+
+import logging
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+
+import octoscale
+from octoscale.checkpoint import Checkpoints, DamagedError, Position
+from octoscale.config import Config
+from octoscale.data.index import Index
+from octoscale.distributed.engine import Engine
+from octoscale.errors import OctoscaleError
+
+logger = logging.getLogger(__name__)
+
+
+def run_record(config: Config, index: Index) -> dict[str, Any]:
+    """What is committed beside the tensors. A run keeps its `identity` for life; the rest may change."""
+    return {
+        "identity": {
+            "data fingerprint": index.fingerprint,
+            "seed": config.seed,
+            "global_batch_size": config.global_batch_size,
+            "model.name": config.model.name,
+            "optimizer.name": config.optimizer.name,
+        },
+        "config": config.model_dump(mode="json"),
+        "versions": {
+            "octoscale": octoscale.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any]) -> Position:
+    """Load the newest whole commit into `engine`; the start of the run where there is none.
+
+    A damaged commit is put aside and the one before it is taken.
+
+    Raises:
+        OctoscaleError: the commits belong to another data set, geometry or network.
+    """
+    while (commit := checkpoints.newest()) is not None:
+        try:
+            committed = checkpoints.record(commit)
+            _check_same_run(committed["identity"], record["identity"], checkpoints.store.url)
+            state = engine.state_dict()
+            checkpoints.load(state, commit)
+        except DamagedError as error:
+            checkpoints.quarantine(commit, error)
+            continue
+        engine.load_state_dict(state)
+        _say_what_changed(committed["config"], record["config"])
+        logger.info("resuming after step %d from %s", commit.step, checkpoints.store.url)
+        return Position(**committed["position"])
+    return Position()
+
+
+def _check_same_run(committed: dict[str, Any], wanted: dict[str, Any], url: str) -> None:
+    different = [key for key, value in wanted.items() if committed.get(key) != value]
+    if different:
+        changes = "; ".join(f"{key} was {committed.get(key)}, is {wanted[key]}" for key in different)
+        raise OctoscaleError(
+            f"{url} holds another run ({changes}): a run can only go on with its own data and geometry; "
+            "give this one a `directory` of its own, or set these back"
+        )
+
+
+def _say_what_changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> None:
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            _say_what_changed(old, new, f"{prefix}{key}.")
+        elif old != new:
+            logger.warning("since the commit %s%s changed from %s to %s", prefix, key, old, new)
