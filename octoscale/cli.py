@@ -1,0 +1,261 @@
+"""The command line: parses, calls, prints."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from octoscale import __version__
+from octoscale.errors import EXIT_FAILED, EXIT_INTERRUPTED, OctoscaleError
+
+if TYPE_CHECKING:
+    from octoscale.evaluate.evaluation import Evaluation
+
+# Each command imports what it runs: `octoscale --help` answers at once, and `pack` needs no torch.distributed.
+
+app = typer.Typer(
+    name="octoscale",
+    help="Make a face recognition network robust to image resolution, at any batch size.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configuration.")
+app.add_typer(config_app, name="config")
+
+out = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="A run's configuration, YAML.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key.sub=value: wins over the file.", show_default=False, metavar="KEY=VALUE")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and results.")]
+
+
+@app.command()
+def pack(
+    source: Annotated[str, typer.Argument(help="Image folder IDENTITY/IMAGE, a path or URL.", show_default=False)],
+    destination: Annotated[str, typer.Argument(help="Where the data set goes, a path or URL.", show_default=False)],
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels every image must have; by default the first image's.", show_default=False)
+    ] = None,
+    shard_mib: Annotated[int, typer.Option(min=1, help="About the size of one shard, in MiB.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the order of images in the shards.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack an image folder into WebDataset shards with an index."""
+    from octoscale.data.pack import pack as pack_folder
+    from octoscale.telemetry.progress import stages
+
+    with stages(errors, quiet=quiet) as show:
+        report = pack_folder(
+            source,
+            destination,
+            shard_bytes=shard_mib * 2**20,
+            image_size=image_size,
+            seed=seed,
+            overwrite=overwrite,
+            progress=show,
+        )
+    for what, excluded in (("image", report.excluded_images), ("identity", report.excluded_identities)):
+        for item in excluded[:5]:
+            errors.print(f"[yellow]excluded {what}[/] {item.name}: {item.cause}")
+        if len(excluded) > 5:
+            errors.print(f"[yellow]… and {len(excluded) - 5} more[/]; all are in {destination}/report.json")
+    out.print(
+        f"packed {report.images:,} images of {report.identities:,} identities, {report.image_size} px, "
+        f"into {report.shards} shards, {report.size_bytes / 2**20:.1f} MiB, at {destination}"
+    )
+
+
+@app.command()
+def inspect(
+    url: Annotated[str, typer.Argument(help="A packed data set, a path or URL.", show_default=False)],
+    cache_dir: Annotated[str, typer.Option(help="Where a remote data set is kept.")] = "~/.cache/octoscale",
+) -> None:
+    """Show what a packed data set holds."""
+    from octoscale.data.cache import local_copy
+    from octoscale.data.index import Index
+
+    index = Index.load(local_copy(url, cache_dir))
+    counts = index.images_per_identity
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("images", f"{len(index):,}"),
+        ("identities", f"{index.identity_count:,}"),
+        ("images per identity", f"{counts.min()} to {counts.max()}, mean {counts.mean():.1f}"),
+        ("image size", f"{index.image_size} px"),
+        ("shards", f"{len(index.manifest.shards)}"),
+        ("size", f"{sum(shard.size_bytes for shard in index.manifest.shards) / 2**20:.1f} MiB"),
+        ("largest global batch", f"{2 * index.identity_count:,}"),
+        ("fingerprint", index.fingerprint),
+    ):
+        table.add_row(name, value)
+    out.print(table)
+
+
+@app.command()
+def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+    """Train in this process, or as one rank under torchrun. Goes on where the run's last commit left off.
+
+    Exit code 75: stopped by SIGTERM, committed; the same command goes on.
+    """
+    from octoscale.config import load_config
+    from octoscale.distributed.world import world_from_environment
+    from octoscale.telemetry.logging import set_up_logging
+    from octoscale.train import train as train_run
+
+    world = world_from_environment()
+    set_up_logging(rank=world.rank, world_size=world.world_size, quiet=quiet, console=errors)
+    summary = train_run(load_config(config, overrides or ()), world, console=errors, quiet=quiet)
+    if summary.status == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if world.is_main:
+        _print_results(summary.baseline, summary.final)
+
+
+@app.command()
+def launch(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    workers: Annotated[int, typer.Option(min=1, help="Ranks: one GPU each, or one CPU each.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(help="An existing Ray cluster (auto, host:port); else one on this machine.")
+    ] = None,
+    max_failures: Annotated[int, typer.Option(min=0, help="How often failed workers are started again.")] = 3,
+    quiet: Quiet = False,
+) -> None:
+    """Train under Ray Train. When a worker dies, the run goes on from its last commit."""
+    from octoscale.config import load_config
+    from octoscale.orchestrate.ray_train import launch as launch_run
+    from octoscale.telemetry.logging import set_up_logging
+
+    set_up_logging(quiet=quiet)
+    resolved = load_config(config, overrides or ())
+    result = launch_run(resolved, workers=workers, address=address, max_failures=max_failures, quiet=quiet)
+    if result.status == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
+    _print_results(result.baseline, result.final)
+    out.print(f"finished after step {result.step}; results are in {resolved.directory}")
+
+
+@app.command()
+def evaluate(
+    target: Annotated[
+        str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
+    ],
+    pairs: Annotated[str | None, typer.Option(help="LFW-form pairs.txt; else the configured one.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder with NAME/NAME_0001.jpg.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the scores here.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the ROC curves into this folder.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")] = False,
+) -> None:
+    """Verification accuracy at every resolution, cross- and same-resolution."""
+    from octoscale.distributed.world import World, default_device
+    from octoscale.evaluate.config import EvaluateConfig
+    from octoscale.evaluate.evaluation import Verification
+    from octoscale.evaluate.report import draw_roc, render
+    from octoscale.trained import load_trained
+
+    trained = load_trained(target, best=best)
+    configured = trained.config.evaluate
+    if configured is None and (pairs is None or images is None):
+        raise OctoscaleError(f"{target} configures no evaluation; give --pairs and --images")
+    given = {key: value for key, value in (("pairs", pairs), ("images", images)) if value is not None}
+    settings = EvaluateConfig.model_validate({**(configured.model_dump() if configured else {}), **given})
+    device = default_device(0)
+    evaluation = Verification.load(settings).evaluate(
+        trained.network.to(device), World(device=device), step=trained.step
+    )
+    out.print(render(evaluation))
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(evaluation.to_json())
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
+        draw_roc(evaluation, figures / "roc.png")
+        out.print(f"wrote {figures / 'roc.png'}")
+
+
+@app.command()
+def quickstart(
+    directory: Annotated[Path, typer.Option(help="Where everything goes; must be empty or absent.")] = Path(
+        "quickstart"
+    ),
+    faces: Annotated[
+        Path | None, typer.Option(help="Your faces: IDENTITY/IMAGE, or a folder with train/ and verify/.")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="LFW-form pairs.txt of your verification images.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Your verification images; by default FACES/verify.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the network to fine-tune.")] = None,
+    model: Annotated[str, typer.Option(help="The network that your weights belong to.")] = "mobilefacenet",
+    workers: Annotated[int, typer.Option(min=1, help="Ranks under local Ray.")] = 2,
+) -> None:
+    """The whole way once: faces, shards, a network that fails at low resolution, and its repair.
+
+    Without options it draws synthetic faces and trains a small network on them first.
+    """
+    from octoscale.quickstart import Faces, run_quickstart
+    from octoscale.telemetry.logging import set_up_logging
+
+    set_up_logging()
+    given = (faces, pairs, weights)
+    if any(given) and not all(given):
+        raise OctoscaleError("your own faces need --faces, --pairs and --weights together")
+    own = None
+    if faces is not None and pairs is not None and weights is not None:
+        own = Faces.of_user(faces, pairs, images, weights, model)
+    run_quickstart(directory, own, workers=workers, console=out)
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigArgument,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of YAML.")] = False,
+) -> None:
+    """Print the resolved configuration: file, overrides and defaults."""
+    from octoscale.config import load_config
+
+    resolved = load_config(config, overrides or ())
+    text = json.dumps(resolved.model_dump(mode="json"), indent=2) if as_json else resolved.to_yaml()
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def _print_results(baseline: "Evaluation | None", final: "Evaluation | None") -> None:
+    from octoscale.evaluate.report import render
+
+    if final is not None:
+        out.print(render(final, baseline))
+
+
+def _version(show: bool) -> None:
+    if show:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one message and exit code 1, usage errors are exit code 2."""
+    try:
+        app()
+    except OctoscaleError as error:
+        errors.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The configuration of a run: a YAML file, overridden from the command line; unknown keys are errors."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from octoscale.augment import AugmentConfig
+from octoscale.checkpoint import CheckpointConfig
+from octoscale.data.config import DataConfig
+from octoscale.degrade import DegradeConfig
+from octoscale.distributed.engine import Precision
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.config import EvaluateConfig
+from octoscale.loss.config import LossConfig
+from octoscale.models.config import ModelConfig
+from octoscale.optimizer import OptimizerConfig, ScheduleConfig
+from octoscale.settings import Settings
+from octoscale.step import StepConfig
+from octoscale.telemetry.config import TelemetryConfig
+
+
+class Config(Settings):
+    """Everything a run depends on. Each block is documented beside the component that owns it."""
+
+    directory: str = Field(description="where the run writes: any fsspec URL; one run per directory")
+    seed: int = 0
+    global_batch_size: int = Field(ge=4, multiple_of=2, description="high-resolution images per optimizer step")
+    steps: int | None = Field(None, ge=1, description="length of the run in steps, or else in epochs")
+    epochs: int | None = Field(None, ge=1)
+    precision: Precision = "fp32"
+    process_group_timeout_seconds: float = Field(600.0, gt=0, description="a rank that is silent for longer is lost")
+
+    data: DataConfig
+    model: ModelConfig
+    augment: AugmentConfig = AugmentConfig()
+    degrade: DegradeConfig = DegradeConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluate: EvaluateConfig | None = None
+    telemetry: TelemetryConfig = TelemetryConfig()
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "Config":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give the run's length as steps or as epochs, one of the two")
+        return self
+
+    @property
+    def step(self) -> StepConfig:
+        """The blocks that a training step reads."""
+        return StepConfig(augment=self.augment, degrade=self.degrade, loss=self.loss)
+
+    def with_absolute_paths(self) -> "Config":
+        """The same run from any working directory: every local path absolute."""
+        values = self.model_dump()
+        for block, key in (
+            (values, "directory"),
+            (values["data"], "url"),
+            (values["data"], "cache_dir"),
+            (values["model"], "weights"),
+            (values["checkpoint"], "url"),
+            (values["evaluate"] or {}, "pairs"),
+            (values["evaluate"] or {}, "images"),
+        ):
+            path = block.get(key)
+            if path is not None and "://" not in path:
+                block[key] = str(Path(path).expanduser().absolute())
+        return Config.model_validate(values)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a run's configuration.
+
+    Args:
+        path: a YAML file.
+        overrides: ``key.sub=value``, the value in YAML; they win over the file.
+
+    Raises:
+        OctoscaleError: no such file, bad YAML, an unknown key (the nearest right one is named) or a value
+            that does not fit.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise OctoscaleError(f"cannot read the configuration {path}: {error.strerror}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OctoscaleError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise OctoscaleError(f"{path} must hold a mapping of keys, not {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, source=str(path))
+
+
+def parse_config(values: dict[str, Any], *, source: str) -> Config:
+    """Validate a configuration given as nested dictionaries; `source` names it in errors."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "\n".join(f"  {line}" for line in _explain(error))
+        raise OctoscaleError(f"the configuration {source} does not fit:\n{problems}") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise OctoscaleError(f"an override is key.sub=value, not {override!r}")
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = values.get(parent)
+        if child is None:
+            child = values[parent] = {}
+        if not isinstance(child, dict):
+            raise OctoscaleError(f"override {override!r}: {parent} is a value, not a block")
+        values = child
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OctoscaleError(f"override {override!r}: the value is not valid YAML") from error
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    known = sorted(_keys(Config))
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = _nearest(key, known)
+            yield f"unknown key {key}" + (f"; did you mean {near}?" if near else "")
+        elif problem["type"] == "missing":
+            yield f"{key} is missing"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(problem["input"], dict | BaseModel) else f", not {problem['input']!r}"
+            yield f"{key}: {message}{given}" if key else message
+
+
+def _nearest(key: str, known: Iterable[str]) -> str | None:
+    """The known key most like this one, whole or by its last part."""
+    last = key.rsplit(".", 1)[-1]
+    scored = [(max(_likeness(key, other), _likeness(last, other.rsplit(".", 1)[-1]) - 0.05), other) for other in known]
+    score, nearest = max(scored)
+    return nearest if score > 0.6 else None
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for block in _blocks(field.annotation):
+            yield from _keys(block, f"{prefix}{name}.")
+
+
+def _blocks(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (types.UnionType, typing.Union):
+        for argument in get_args(annotation):
+            yield from _blocks(argument)

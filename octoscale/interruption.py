@@ -1,0 +1,39 @@
+"""SIGTERM as a wish: the run commits at the next step and ends."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interruption:
+    """Whether this process was asked to end."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def ask(self, signum: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
+        self._asked.set()
+
+
+@contextmanager
+def interruption() -> Iterator[Interruption]:
+    """Catch SIGTERM while the block runs.
+
+    Outside a process's main thread (Ray runs the training function in one) no handler can be set, and
+    the scheduler's own notice is what counts.
+    """
+    wish = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield wish
+        return
+    before = signal.signal(signal.SIGTERM, wish.ask)
+    try:
+        yield wish
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""Runs the train function somewhere else. The only folder that imports ray."""

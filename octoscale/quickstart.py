@@ -1,0 +1,153 @@
+"""The whole way once, in a few minutes: faces, shards, a network that fails at low resolution, its repair."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from octoscale.config import parse_config
+from octoscale.data.importers.synthetic import write_synthetic_faces
+from octoscale.data.pack import pack
+from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.report import render
+from octoscale.orchestrate.ray_train import launch
+from octoscale.showcase import draw_an_octuplet
+from octoscale.train import train
+from octoscale.trained import load_trained
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What the quickstart works on: training faces, verification faces with their pairs, a trained network."""
+
+    train: Path
+    verify: Path
+    pairs: Path
+    model: str
+    weights: Path
+
+    @classmethod
+    def of_user(cls, faces: Path, pairs: Path, images: Path | None, weights: Path, model: str) -> "Faces":
+        """The user's own; `faces` is the training folder, or holds ``train`` and ``verify``."""
+        train = faces / "train" if (faces / "train").is_dir() else faces
+        found = cls(train, images or faces / "verify", pairs, model, weights)
+        for option, path in (("--faces", found.train), ("--images", found.verify), ("--pairs", found.pairs),
+                             ("--weights", found.weights)):  # fmt: skip
+            if not path.exists():
+                raise OctoscaleError(f"no such path: {path}; {option} names it")
+        return found
+
+
+def run_quickstart(directory: Path, faces: Faces | None, *, workers: int, console: Console) -> None:
+    """Do everything, say each step, and name the pictures at the end.
+
+    Args:
+        directory: where everything goes; empty or absent.
+        faces: the user's own; None for synthetic ones, on which a small network is trained first.
+        workers: ranks of the fine-tuning, under local Ray.
+        console: for headings and results.
+
+    Raises:
+        OctoscaleError: the directory is in use, or anything that the user can mend.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise OctoscaleError(f"{directory} is not empty; give another --directory, or remove it")
+    steps = _Headings(console, 3 if faces else 5)
+    if faces is None:
+        steps.say("draw synthetic faces: no real person is on them")
+        write_synthetic_faces(directory / "faces", **SYNTHETIC)
+    source = faces.train if faces else directory / "faces" / "train"
+
+    steps.say("pack them into WebDataset shards with an index")
+    packed = pack(str(source), str(directory / "packed"))
+    logger.info("%d images of %d identities in %d shards", packed.images, packed.identities, packed.shards)
+
+    if faces is None:
+        steps.say("train a small network on high-resolution images alone")
+        pretrain = parse_config(pretrain_values(directory), source="of the quickstart")
+        train(pretrain, World())
+        verify = directory / "faces" / "verify"
+        weights = directory / "pretrained" / "weights.pt"
+        faces = Faces(source, verify, verify / "pairs.txt", "tiny", weights)
+    config = parse_config(finetune_values(directory, faces), source="of the quickstart")
+    steps.say(f"fine-tune it with the octuplet loss, {workers} ranks under local Ray")
+    result = launch(config, workers=workers)
+    assert result.baseline is not None
+    assert result.final is not None
+
+    steps.say("before and after")
+    console.print(render(result.final, result.baseline))
+    results = directory / "finetuned"
+    draw_an_octuplet(load_trained(str(results)).network, config, results / "octuplet.png")
+    console.print("\nPictures:")
+    for name, text in (
+        ("accuracy_by_resolution.png", "accuracy by resolution, before and after"),
+        ("roc.png", "ROC at each resolution"),
+        ("octuplet.png", "an octuplet of this data, as the loss sees it"),
+    ):
+        console.print(f"  {results / name}  {text}", soft_wrap=True)
+    console.print(f"\nThe network: {results / 'weights.pt'}. The run again: octoscale train {results / 'config.yaml'}")
+
+
+class _Headings:
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total, self._number = console, total, 0
+
+    def say(self, text: str) -> None:
+        self._number += 1
+        self._console.print(f"\n[bold]({self._number}/{self._total}) {text}[/]")
+
+
+SYNTHETIC: dict[str, int] = {
+    "identities": 240,
+    "images_per_identity": 8,
+    "verify_identities": 60,
+    "verify_images_per_identity": 6,
+    "verify_pairs": 30,
+    "seed": 0,
+}
+
+
+def pretrain_values(directory: Path) -> dict[str, Any]:
+    """High resolution alone, from random weights: the network that the fine-tuning is to repair."""
+    return {
+        "directory": str(directory / "pretrained"),
+        "global_batch_size": 128,
+        "steps": 300,
+        "data": {"url": str(directory / "packed")},
+        "model": {"name": "tiny", "batch_norm": "train"},
+        "loss": {"terms": ["hhh"], "margin": 5.0},
+        "optimizer": {"name": "adamw", "learning_rate": 1e-2},
+        "schedule": {"name": "cosine", "warmup_steps": 20},
+        "checkpoint": {"every_steps": 300},
+        "telemetry": {"log_every_steps": 50},
+    }
+
+
+def finetune_values(directory: Path, faces: Faces) -> dict[str, Any]:
+    """All four terms. A pre-trained network gets the recipe of configs/real_faces.yaml."""
+    values = {
+        "directory": str(directory / "finetuned"),
+        "global_batch_size": 64,
+        "steps": 150,
+        "data": {"url": str(directory / "packed")},
+        "model": {"name": faces.model, "weights": str(faces.weights)},
+        "loss": {"metric": "cosine", "margin": 0.3},
+        "optimizer": {"name": "adamw", "learning_rate": 1e-4},
+        "schedule": {"name": "cosine", "warmup_steps": 15},
+        "checkpoint": {"every_steps": 50},
+        "evaluate": {"pairs": str(faces.pairs), "images": str(faces.verify)},
+        "telemetry": {"log_every_steps": 25},
+    }
+    if faces.model == "tiny":
+        # A network fresh from a few hundred steps may move further than one that has seen millions of faces.
+        values["steps"] = 120
+        values["model"] = {"name": "tiny", "weights": str(faces.weights), "batch_norm": "train"}
+        values["loss"] = {"margin": 5.0}
+        values["optimizer"] = {"name": "adamw", "learning_rate": 1e-3}
+    return values

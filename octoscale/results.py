@@ -1,0 +1,81 @@
+"""What a run found out: evaluations before, during and after, as files and pictures."""
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+from octoscale.data.storage import Store
+from octoscale.distributed.world import World
+from octoscale.evaluate.config import EvaluateConfig
+from octoscale.evaluate.evaluation import Evaluation, Verification
+from octoscale.evaluate.report import draw_accuracy_by_resolution, draw_roc
+from octoscale.models import FaceNetwork, save_weights
+from octoscale.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+
+class Results:
+    """The evaluations of one run, under `store`. Called by all ranks together; rank 0 writes."""
+
+    def __init__(self, store: Store, config: EvaluateConfig | None, world: World, metrics: Metrics) -> None:
+        self._store = store
+        self._config = config
+        self._world = world
+        self._metrics = metrics
+        self._verification = None if config is None else Verification.load(config)
+        self._last: Evaluation | None = None
+
+    @property
+    def baseline(self) -> Evaluation | None:
+        """The evaluation before the first step, also after a resume."""
+        if self._verification is None or not self._store.exists(_name(0)):
+            return None
+        return Evaluation.from_json(self._store.read(_name(0)).decode())
+
+    def evaluate(self, network: FaceNetwork, step: int) -> float | None:
+        """Evaluate and keep the result; the score (mean accuracy of the first mode), higher is better."""
+        if self._verification is None:
+            return None
+        started = time.perf_counter()
+        evaluation = self._verification.evaluate(network, self._world, step=step)
+        self._metrics.evaluation_seconds.observe(time.perf_counter() - started)
+        for (mode, resolution), score in evaluation.scores.items():
+            self._metrics.record_accuracy(mode, resolution, score.accuracy)
+        means = {mode: evaluation.mean_accuracy(mode) for mode in evaluation.modes}
+        logger.info("step %d  mean accuracy  %s", step, "  ".join(f"{m} {a:.2%}" for m, a in means.items()))
+        if self._world.is_main:
+            self._store.write(_name(step), evaluation.to_json().encode())
+        self._last = evaluation
+        return next(iter(means.values()))
+
+    def evaluate_if_due(self, network: FaceNetwork, step: int, *, ends: bool) -> float | None:
+        """Evaluate every so many steps, and at the end."""
+        every = None if self._config is None else self._config.every_steps
+        return self.evaluate(network, step) if ends or (every and step % every == 0) else None
+
+    def conclude(self, network: FaceNetwork, step: int) -> Evaluation | None:
+        """Write weights and pictures of the finished run."""
+        if self._verification is not None and (self._last is None or self._last.step != step):
+            self.evaluate(network, step)
+        baseline = self.baseline
+        if self._world.is_main:
+            with tempfile.TemporaryDirectory(prefix="octoscale-results-") as folder:
+                save_weights(network.backbone, Path(folder, "weights.pt"))
+                if self._last is not None:
+                    self._draw(baseline or self._last, self._last, Path(folder))
+                for path in sorted(Path(folder).iterdir()):
+                    self._store.upload(path, path.name)
+                    logger.info("wrote %s/%s", self._store.url.rstrip("/"), path.name)
+        self._world.barrier()
+        return self._last
+
+    @staticmethod
+    def _draw(baseline: Evaluation, final: Evaluation, folder: Path) -> None:
+        draw_accuracy_by_resolution(baseline, final, folder / "accuracy_by_resolution.png")
+        draw_roc(final, folder / "roc.png", before=baseline)
+
+
+def _name(step: int) -> str:
+    return f"evaluations/{step:08d}.json"

@@ -1,0 +1,55 @@
+"""An octuplet of the run's own data, drawn as in the paper's Fig. 1."""
+
+from pathlib import Path
+
+import torch
+
+from octoscale.config import Config
+from octoscale.data.cache import local_copy
+from octoscale.data.index import Index
+from octoscale.data.plan import epoch_plan
+from octoscale.data.reader import ImageReader
+from octoscale.degrade import degrade
+from octoscale.evaluate.octuplet_figure import draw_octuplet
+from octoscale.loss import TERMS, octuplet
+from octoscale.loss.distance import distance, project
+from octoscale.models import FaceNetwork
+from octoscale.step import draw_resolutions
+
+
+def draw_an_octuplet(network: FaceNetwork, config: Config, path: Path) -> None:
+    """Mine the run's first global batch with `network` and draw the anchor whose negatives differ most.
+
+    All four terms are shown, whichever of them the run trains on.
+    """
+    directory = local_copy(config.data.url, config.data.cache_dir)
+    index = Index.load(directory)
+    counts = index.images_per_identity
+    plan = epoch_plan(counts, global_batch_size=config.global_batch_size, seed=config.seed, epoch=0)
+    sample_ids = plan[0]
+    high = ImageReader(index, directory).__getitems__(sample_ids)
+    resolutions = draw_resolutions(config.degrade.resolutions, seed=config.seed, epoch=0, sample_ids=sample_ids)
+    low = degrade(high, resolutions)
+
+    loss = config.loss
+    network.eval()
+    with torch.inference_mode():
+        embeddings = dict(zip(("high", "low"), network(torch.cat([high, low])).chunk(2), strict=True))
+    identities = torch.from_numpy(index.identity_of(sample_ids))
+    found = octuplet(
+        **embeddings, identities=identities, margin=loss.margin, metric=loss.metric, normalize=loss.normalize
+    )
+    triplets = {term: result.triplets for term, result in found.terms.items()}
+    negatives = torch.stack([triplets[term].negatives for term in TERMS], 1)
+    # Every image is an anchor in each term: the plan gives each identity two.
+    anchor = max(range(len(high)), key=lambda row: len(set(negatives[row].tolist())))
+    positive = int(triplets["hhh"].positives[anchor])
+
+    vectors = {kind: project(rows, metric=loss.metric, normalize=loss.normalize) for kind, rows in embeddings.items()}
+    distances = {}
+    for term, (anchor_kind, other_kind) in TERMS.items():
+        others = vectors[other_kind][[positive, int(triplets[term].negatives[anchor])]]
+        near, far = distance(vectors[anchor_kind][anchor].expand_as(others), others, metric=loss.metric).tolist()
+        distances[term] = (near, far)
+    chosen = {term: int(triplets[term].negatives[anchor]) for term in TERMS}
+    draw_octuplet(high, low, anchor, positive, chosen, distances, path)

@@ -1,0 +1,197 @@
+"""A run from its configuration to its result: puts the parts together, and holds the loop."""
+
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+import octoscale
+from octoscale.checkpoint import Checkpoints, Position
+from octoscale.config import Config
+from octoscale.data.cache import local_copy
+from octoscale.data.index import Index
+from octoscale.data.plan import rank_batch_size
+from octoscale.data.reader import ImageReader
+from octoscale.data.storage import Store
+from octoscale.data.stream import PlannedBatch, planned_batches
+from octoscale.distributed.engine import DdpEngine, Engine
+from octoscale.distributed.world import World, connected
+from octoscale.evaluate.evaluation import Evaluation
+from octoscale.interruption import interruption
+from octoscale.journal import Journal, StepLine
+from octoscale.models import FaceNetwork, load, set_training
+from octoscale.optimizer import build_optimizer, learning_rate_at
+from octoscale.results import Results
+from octoscale.resume import resume, run_record
+from octoscale.step import training_step
+from octoscale.telemetry.metrics import Metrics, served
+from octoscale.telemetry.progress import progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended, and how good the network was before and after."""
+
+    status: Literal["finished", "interrupted"]
+    position: Position
+    baseline: Evaluation | None
+    final: Evaluation | None
+
+
+def train(config: Config, world: World, *, console: Console | None = None, quiet: bool = False) -> Summary:
+    """Train to the configured length, or until SIGTERM asks to stop; go on where a commit left off.
+
+    Called by every rank of `world`. All that the run leaves behind is in `config.directory`.
+
+    Raises:
+        OctoscaleError: what the user can mend, before the first step wherever it can be known then.
+    """
+    with connected(world, timeout_seconds=config.process_group_timeout_seconds), ExitStack() as stack:
+        directory = local_copy(config.data.url, config.data.cache_dir)
+        index = Index.load(directory)
+        network = build_network(config, world)
+        engine = build_engine(config, network, world)
+
+        store = Store(config.directory)
+        checkpoints = Checkpoints(config.checkpoint.url or store.child("checkpoints").url, world, config.checkpoint)
+        checkpoints.check_writable()
+        record = run_record(config, index)
+        position = resume(checkpoints, engine, record)
+        log_geometry(config, index, world, position)
+        if world.is_main:
+            store.write("config.yaml", config.to_yaml().encode())
+
+        metrics = Metrics(run=config.directory, rank=world.rank, version=octoscale.__version__)
+        if config.telemetry.metrics:
+            stack.enter_context(served(metrics, host=config.telemetry.metrics_host, port=_metrics_port(config, world)))
+        results = Results(store, config.evaluate, world, metrics)
+        if position.step == 0:
+            results.evaluate(network, step=0)
+
+        show = stack.enter_context(
+            progress(console or Console(), "training", _expected_steps(config, index), done=position.step,
+                     quiet=quiet or not world.is_main)
+        )  # fmt: skip
+        per_rank = rank_batch_size(config.global_batch_size, world.world_size)
+        journal = Journal(
+            store, metrics, show, rank_batch_size=per_rank, log_every_steps=config.telemetry.log_every_steps
+        )
+        stop = stack.enter_context(interruption())
+        batches = planned_batches(
+            index, ImageReader(index, directory), global_batch_size=config.global_batch_size, seed=config.seed,
+            epoch=position.epoch, batch=position.batch, rank=world.rank, world_size=world.world_size,
+            workers=config.data.workers,
+        )  # fmt: skip
+        stack.callback(batches.close)
+
+        stopped = False
+        while not (stopped or finished(config, position)):
+            started = time.perf_counter()
+            planned = next(batches)
+            fetched = time.perf_counter()
+            rate = learning_rate(config, position, planned)
+            result = training_step(
+                planned.batch, engine, config.step, world, seed=config.seed, epoch=planned.epoch, learning_rate=rate
+            )
+            position = after(position, planned, config.global_batch_size)
+            journal.step(StepLine(position.step, planned.epoch, planned.number, planned.sample_ids_crc32, rate,
+                                  time.perf_counter() - fetched, fetched - started, result))  # fmt: skip
+
+            stopped = world.any(stop.asked)
+            ends = stopped or finished(config, position)
+            # A run that was asked to stop has seconds, not the time of an evaluation.
+            score = None if stopped else results.evaluate_if_due(network, position.step, ends=ends)
+            if ends or score is not None or position.step % config.checkpoint.every_steps == 0:
+                started = time.perf_counter()
+                checkpoints.commit(engine.state_dict(), position, record, score)
+                journal.committed(position.step, time.perf_counter() - started, is_main=world.is_main)
+
+        if stopped:
+            logger.warning("asked to stop: step %d is committed; start the same run again to go on", position.step)
+            return Summary("interrupted", position, results.baseline, None)
+        return Summary("finished", position, results.baseline, results.conclude(network, position.step))
+
+
+def build_network(config: Config, world: World) -> FaceNetwork:
+    """The configured network in training mode; random weights are a function of the seed."""
+    torch.manual_seed(config.seed)
+    network = load(
+        config.model.name,
+        weights=config.model.weights,
+        embedding_dim=config.model.embedding_dim,
+        preprocessing=config.model.preprocessing,
+    ).to(world.device)
+    set_training(network, config.model.batch_norm)
+    return network
+
+
+def build_engine(config: Config, network: FaceNetwork, world: World) -> Engine:
+    """The engine that trains `network` with the configured optimizer."""
+    optimizer = build_optimizer(network.parameters(), config.optimizer)
+    return DdpEngine(
+        network,
+        optimizer,
+        world,
+        precision=config.precision,
+        max_gradient_norm=config.optimizer.max_gradient_norm,
+    )
+
+
+def finished(config: Config, position: Position) -> bool:
+    """Whether the run has its configured length."""
+    if config.steps is not None:
+        return position.step >= config.steps
+    assert config.epochs is not None
+    return position.epoch >= config.epochs
+
+
+def after(position: Position, planned: PlannedBatch, global_batch_size: int) -> Position:
+    """The position when `planned` has been trained on; the end of an epoch is the start of the next."""
+    step, samples_seen = position.step + 1, position.samples_seen + global_batch_size
+    if planned.number + 1 == planned.epoch_batches:
+        return Position(step, planned.epoch + 1, 0, samples_seen)
+    return Position(step, planned.epoch, planned.number + 1, samples_seen)
+
+
+def learning_rate(config: Config, position: Position, planned: PlannedBatch) -> float:
+    """The learning rate of the step after `position`."""
+    done: float = position.step
+    if config.epochs is not None:
+        done = planned.epoch + planned.number / planned.epoch_batches
+    length = config.steps or config.epochs
+    assert length is not None
+    return learning_rate_at(
+        config.schedule, config.optimizer.learning_rate, step=position.step, done=done, length=length
+    )
+
+
+def log_geometry(config: Config, index: Index, world: World, position: Position) -> None:
+    """Say every number that follows from the configuration, before the first step."""
+    per_rank = rank_batch_size(config.global_batch_size, world.world_size)
+    logger.info("data      %d images of %d identities, %d px", len(index), index.identity_count, index.image_size)
+    logger.info(
+        "batch     %d images = %d identities × 2 = %d ranks × %d; each image twice, high and low",
+        config.global_batch_size, config.global_batch_size // 2, world.world_size, per_rank,
+    )  # fmt: skip
+    logger.info(
+        "length    %s, about %.1f steps per epoch, from step %d, epoch %d, batch %d",
+        f"{config.steps} steps" if config.steps else f"{config.epochs} epochs",
+        len(index) / config.global_batch_size, position.step, position.epoch, position.batch,
+    )  # fmt: skip
+    logger.info("device    %s, %s, %s", world.device, config.precision, config.model.name)
+
+
+def _metrics_port(config: Config, world: World) -> int:
+    port = config.telemetry.metrics_port
+    return port + world.rank if port else 0
+
+
+def _expected_steps(config: Config, index: Index) -> int:
+    """For show: an epoch ends a few batches before its images do."""
+    return config.steps or (config.epochs or 0) * (len(index) // config.global_batch_size)

@@ -1,0 +1,60 @@
+"""The network that a configuration starts from, or that a run has made so far."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from octoscale.checkpoint import CheckpointConfig, Checkpoints
+from octoscale.config import Config, load_config, parse_config
+from octoscale.data.storage import Store
+from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.models import FaceNetwork, load
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, the configuration it belongs to, and the optimizer steps behind it."""
+
+    network: FaceNetwork
+    config: Config
+    step: int
+
+
+def load_trained(target: str, *, best: bool = False) -> Trained:
+    """Load a network from a configuration file, a run's directory, or a checkpoint URL.
+
+    Args:
+        target: a ``.yaml`` file (the network before training), or a URL that holds commits.
+        best: of a run, the commit with the best evaluation instead of the newest.
+
+    Raises:
+        OctoscaleError: neither of these, no commit, or a damaged one.
+    """
+    if target.endswith((".yaml", ".yml")):
+        config = load_config(target)
+        return Trained(_network(config, config.model.weights), config, 0)
+    if Path(target).is_file():
+        raise OctoscaleError(
+            f"{target} is a file; give a run's directory, or a configuration (.yaml) for a weights file"
+        )
+    for url in (target, f"{target.rstrip('/')}/checkpoints"):
+        # Only read, so what the configuration says about keeping does not matter.
+        checkpoints = Checkpoints(url, World(), CheckpointConfig())
+        commits = checkpoints.commits() if Store(url).exists() else []
+        if best:
+            commits = sorted((c for c in commits if c.score is not None), key=lambda c: c.score or 0.0)
+        if commits:
+            record = checkpoints.record(commits[-1])
+            config = parse_config(record["config"], source=f"in {url}")
+            network = _network(config, None)
+            checkpoints.load({"model": network.state_dict()}, commits[-1])
+            return Trained(network, config, commits[-1].step)
+    raise OctoscaleError(
+        f"{target} holds no {'evaluated ' if best else ''}checkpoint; give a run's directory, its checkpoints, "
+        "or a configuration (.yaml)"
+    )
+
+
+def _network(config: Config, weights: str | None) -> FaceNetwork:
+    model = config.model
+    return load(model.name, weights=weights, embedding_dim=model.embedding_dim, preprocessing=model.preprocessing)

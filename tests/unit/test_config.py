@@ -1,0 +1,112 @@
+"""Configuration: file, overrides, errors that help, and the golden form of every shipped file."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from octoscale.config import load_config
+from octoscale.errors import OctoscaleError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+GOLDEN = Path(__file__).parent / "golden"
+
+SMALL = {
+    "directory": "runs/x",
+    "global_batch_size": 8,
+    "steps": 3,
+    "data": {"url": "data"},
+    "model": {"name": "tiny"},
+    "loss": {"margin": 1.0},
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(SMALL))
+    return file
+
+
+def test_overrides_win_over_the_file_and_the_file_over_defaults(path: Path) -> None:
+    config = load_config(path, ["loss.margin=0.5", "optimizer.learning_rate=1e-3", "evaluate=null"])
+    assert config.loss.margin == 0.5
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.global_batch_size == 8
+    assert config.loss.metric == "euclidean"
+
+
+def test_an_override_may_start_a_block(path: Path) -> None:
+    config = load_config(path, ["evaluate.pairs=p.txt", "evaluate.images=faces", "evaluate.resolutions=[7, 112]"])
+    assert config.evaluate is not None
+    assert config.evaluate.resolutions == (7, 112)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.margn=1", "unknown key loss.margn; did you mean loss.margin?"),
+        ("learning_rate=1", "unknown key learning_rate; did you mean optimizer.learning_rate?"),
+        ("optimiser.name=sgd", "unknown key optimiser; did you mean optimizer?"),
+        ("xyzzy=1", "unknown key xyzzy"),
+        ("loss.margin=wide", "loss.margin: .*'wide'"),
+        ("global_batch_size=7", "global_batch_size: .*7"),
+        ("loss.metric=manhattan", "loss.metric: .*'manhattan'"),
+        ("epochs=2", "steps or as epochs"),
+        ("loss.margin", "key.sub=value"),
+        ("steps.more=1", "steps is a value, not a block"),
+        ("data=null", "data: "),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_to_do(path: Path, override: str, message: str) -> None:
+    with pytest.raises(OctoscaleError, match=message):
+        load_config(path, [override])
+
+
+def test_all_problems_are_told_at_once(path: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"(?s)margn.*batchsize|batchsize.*margn"):
+        load_config(path, ["loss.margn=1", "batchsize=4"])
+
+
+def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"cannot read .*absent\.yaml: No such file"):
+        load_config(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(OctoscaleError, match="not valid YAML"):
+        load_config(broken)
+    broken.write_text("- 1")
+    with pytest.raises(OctoscaleError, match="must hold a mapping"):
+        load_config(broken)
+
+
+def test_the_resolved_form_loads_to_the_same_configuration(path: Path, tmp_path: Path) -> None:
+    overrides = ["evaluate.pairs=p", "evaluate.images=i", "schedule.name=step", "schedule.milestones=[2]"]
+    config = load_config(path, overrides)
+    again = tmp_path / "again.yaml"
+    again.write_text(config.to_yaml())
+    assert load_config(again) == config
+
+
+def test_absolute_paths_leave_urls_alone(path: Path) -> None:
+    config = load_config(path, ["data.url=s3://bucket/faces", "model.weights=w.pt"]).with_absolute_paths()
+    assert config.data.url == "s3://bucket/faces"
+    assert config.model.weights == str(Path("w.pt").absolute())
+    assert config.directory == str(Path("runs/x").absolute())
+
+
+def name_of(shipped: Path) -> str:
+    return shipped.relative_to(CONFIGS).as_posix()
+
+
+@pytest.mark.parametrize("shipped", sorted(CONFIGS.rglob("*.yaml")), ids=name_of)
+def test_a_shipped_configuration_resolves_to_its_golden_form(shipped: Path) -> None:
+    golden = GOLDEN / shipped.relative_to(CONFIGS)
+    # To accept a wanted change: octoscale config show configs/NAME.yaml > tests/unit/golden/NAME.yaml
+    assert load_config(shipped).to_yaml() == golden.read_text()
+
+
+def test_every_shipped_configuration_begins_with_its_command() -> None:
+    for shipped in sorted(CONFIGS.rglob("*.yaml")):
+        head = shipped.read_text().splitlines()[:12]
+        assert any(line.startswith("#") and "octoscale " in line for line in head), shipped
