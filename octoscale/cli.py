@@ -1,12 +1,14 @@
 """The command line: parses, calls, prints."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from octoscale import __version__
@@ -65,12 +67,15 @@ def pack(
         )
     for what, excluded in (("image", report.excluded_images), ("identity", report.excluded_identities)):
         for item in excluded[:5]:
-            errors.print(f"[yellow]excluded {what}[/] {item.name}: {item.cause}")
+            errors.print(f"[yellow]excluded {what}[/] {escape(f'{item.name}: {item.cause}')}", soft_wrap=True)
         if len(excluded) > 5:
-            errors.print(f"[yellow]… and {len(excluded) - 5} more[/]; all are in {destination}/report.json")
+            where = escape(f"{destination}/report.json")
+            errors.print(f"[yellow]… and {len(excluded) - 5} more[/]; all are in {where}", soft_wrap=True)
     out.print(
         f"packed {report.images:,} images of {report.identities:,} identities, {report.image_size} px, "
-        f"into {report.shards} shards, {report.size_bytes / 2**20:.1f} MiB, at {destination}"
+        f"into {report.shards} shards, {report.size_bytes / 2**20:.1f} MiB, at {destination}",
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -142,7 +147,7 @@ def launch(
     if result.status == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
     _print_results(result.baseline, result.final)
-    out.print(f"finished after step {result.step}; results are in {resolved.directory}")
+    out.print(f"finished after step {result.step}; results are in {resolved.directory}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -169,18 +174,21 @@ def evaluate(
         raise OctoscaleError(f"{target} configures no evaluation; give --pairs and --images")
     given = {key: value for key, value in (("pairs", pairs), ("images", images)) if value is not None}
     settings = EvaluateConfig.model_validate({**(configured.model_dump() if configured else {}), **given})
+    for option, folder in (("--json", json_path and json_path.parent), ("--figures", figures)):
+        if folder is not None:
+            _make_writable(folder, option)
+    if json_path is not None and json_path.is_dir():
+        raise OctoscaleError(f"--json: {json_path} is a folder; give the name of a file")
     device = default_device(0)
     evaluation = Verification.load(settings).evaluate(
         trained.network.to(device), World(device=device), step=trained.step
     )
     out.print(render(evaluation))
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(evaluation.to_json())
     if figures is not None:
-        figures.mkdir(parents=True, exist_ok=True)
         draw_roc(evaluation, figures / "roc.png")
-        out.print(f"wrote {figures / 'roc.png'}")
+        out.print(f"wrote {figures / 'roc.png'}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -228,6 +236,16 @@ def config_show(
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
+def _make_writable(folder: Path, option: str) -> None:
+    """Before the work: a folder that cannot be written to is found out now."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OctoscaleError(f"{option}: cannot make the folder {folder}: {error.strerror}; choose another") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OctoscaleError(f"{option}: cannot write to the folder {folder}; choose another")
+
+
 def _print_results(baseline: "Evaluation | None", final: "Evaluation | None") -> None:
     from octoscale.evaluate.report import render
 
@@ -253,7 +271,7 @@ def main() -> None:
     try:
         app()
     except OctoscaleError as error:
-        errors.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(EXIT_FAILED)
 
 

@@ -36,4 +36,5 @@ def interruption() -> Iterator[Interruption]:
     try:
         yield wish
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # None: a handler that Python did not set and cannot put back.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

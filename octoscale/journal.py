@@ -78,20 +78,25 @@ class Journal:
                 negative_distance=term.negative_distance,
             )
 
-    def committed(self, step: int, seconds: float, *, is_main: bool) -> None:
-        """The state after `step` is safe: so are the lines up to it."""
+    def write(self, step: int, *, is_main: bool) -> None:
+        """Write the lines up to `step`, just before its commit: after a crash between the two they are replayed."""
+        if is_main and self._lines:
+            text = "".join(json.dumps(asdict(line)) + "\n" for line in self._lines)
+            self._store.write(f"steps/{step:08d}.jsonl", text.encode())
+        self._lines.clear()
+
+    def committed(self, step: int, seconds: float) -> None:
+        """The state after `step` is safe."""
         self._metrics.checkpoint_seconds.observe(seconds)
         self._metrics.last_commit.set(time.time())
-        if is_main:
-            if self._lines:
-                text = "".join(json.dumps(asdict(line)) + "\n" for line in self._lines)
-                self._store.write(f"steps/{step:08d}.jsonl", text.encode())
-            logger.info("committed step %d in %.2f s", step, seconds)
-        self._lines.clear()
+        logger.info("committed step %d in %.2f s", step, seconds)
 
 
 def read_journal(store: Store) -> list[StepLine]:
-    """All committed steps of a run in order, each once: a step replayed after a fault counts as replayed."""
+    """All written steps of a run in order, each once: a step replayed after a fault counts as replayed.
+
+    Those after the newest commit, if any, were trained but lost.
+    """
     lines: dict[int, StepLine] = {}
     for name in store.list("steps"):
         for text in store.read(name).decode().splitlines():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.evaluate.evaluation import Evaluation, Verification
 from octoscale.evaluate.report import draw_accuracy_by_resolution, draw_roc
@@ -32,7 +33,12 @@ class Results:
         """The evaluation before the first step, also after a resume."""
         if self._verification is None or not self._store.exists(_name(0)):
             return None
-        return Evaluation.from_json(self._store.read(_name(0)).decode())
+        text = self._store.read(_name(0)).decode(errors="replace")
+        try:
+            return Evaluation.from_json(text)
+        except OctoscaleError as error:
+            logger.warning("no comparison with the start: %s/%s is %s", self._store.url.rstrip("/"), _name(0), error)
+            return None
 
     def evaluate(self, network: FaceNetwork, step: int) -> float | None:
         """Evaluate and keep the result; the score (mean accuracy of the first mode), higher is better."""
@@ -64,7 +70,7 @@ class Results:
             with tempfile.TemporaryDirectory(prefix="octoscale-results-") as folder:
                 save_weights(network.backbone, Path(folder, "weights.pt"))
                 if self._last is not None:
-                    self._draw(baseline or self._last, self._last, Path(folder))
+                    self._draw(baseline, self._last, Path(folder))
                 for path in sorted(Path(folder).iterdir()):
                     self._store.upload(path, path.name)
                     logger.info("wrote %s/%s", self._store.url.rstrip("/"), path.name)
@@ -72,7 +78,10 @@ class Results:
         return self._last
 
     @staticmethod
-    def _draw(baseline: Evaluation, final: Evaluation, folder: Path) -> None:
+    def _draw(baseline: Evaluation | None, final: Evaluation, folder: Path) -> None:
+        # The configuration may have changed since the start; only like is drawn beside like.
+        if baseline is None or baseline.scores.keys() != final.scores.keys():
+            baseline = final
         draw_accuracy_by_resolution(baseline, final, folder / "accuracy_by_resolution.png")
         draw_roc(final, folder / "roc.png", before=baseline)
 

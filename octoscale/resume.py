@@ -13,6 +13,7 @@ from octoscale.config import Config
 from octoscale.data.index import Index
 from octoscale.distributed.engine import Engine
 from octoscale.errors import OctoscaleError
+from octoscale.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -37,21 +38,24 @@ def run_record(config: Config, index: Index) -> dict[str, Any]:
     }
 
 
-def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any]) -> Position:
+def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any], metrics: Metrics) -> Position:
     """Load the newest whole commit into `engine`; the start of the run where there is none.
 
     A damaged commit is put aside and the one before it is taken.
 
     Raises:
-        OctoscaleError: the commits belong to another data set, geometry or network.
+        OctoscaleError: the commits belong to another data set, geometry or network, or the storage fails.
     """
     while (commit := checkpoints.newest()) is not None:
         try:
             committed = checkpoints.record(commit)
             _check_same_run(committed["identity"], record["identity"], checkpoints.store.url)
-            state = engine.state_dict()
-            checkpoints.load(state, commit)
+            with checkpoints.verified(commit) as folder:
+                # Not before the parts are known to be whole: asking for an optimizer's state creates it.
+                state = engine.state_dict()
+                checkpoints.fill(state, folder, commit)
         except DamagedError as error:
+            metrics.checkpoints_damaged.inc()
             checkpoints.quarantine(commit, error)
             continue
         engine.load_state_dict(state)

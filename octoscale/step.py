@@ -63,6 +63,8 @@ def training_step(
     resolutions = draw_resolutions(config.degrade.resolutions, seed=seed, epoch=epoch, sample_ids=sample_ids)
     low = degrade(high, resolutions)
 
+    # Dropout draws from torch's own generator: a step, and so a resumed run, finds it in a state of its own.
+    torch.manual_seed(int(uniform("torch", seed, epoch, sample_ids[:1])[0] * 2**53))
     embeddings = engine.embed(torch.cat([high, low]))
     high_embeddings, low_embeddings = embeddings.chunk(2)
 

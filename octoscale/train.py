@@ -1,6 +1,7 @@
 """A run from its configuration to its result: puts the parts together, and holds the loop."""
 
 import logging
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from octoscale.checkpoint import Checkpoints, Position
 from octoscale.config import Config
 from octoscale.data.cache import local_copy
 from octoscale.data.index import Index
-from octoscale.data.plan import rank_batch_size
+from octoscale.data.plan import pairs_per_batch, rank_batch_size
 from octoscale.data.reader import ImageReader
 from octoscale.data.storage import Store
 from octoscale.data.stream import PlannedBatch, planned_batches
 from octoscale.distributed.engine import DdpEngine, Engine
 from octoscale.distributed.world import World, connected
+from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.interruption import interruption
 from octoscale.journal import Journal, StepLine
@@ -27,7 +29,7 @@ from octoscale.models import FaceNetwork, load, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
-from octoscale.step import training_step
+from octoscale.step import StepResult, training_step
 from octoscale.telemetry.metrics import Metrics, served
 from octoscale.telemetry.progress import progress
 
@@ -58,18 +60,20 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
         network = build_network(config, world)
         engine = build_engine(config, network, world)
 
+        metrics = Metrics(run=config.directory, rank=world.rank, version=octoscale.__version__)
+        if config.telemetry.metrics:
+            port = _metrics_port(config, world)
+            address = stack.enter_context(served(metrics, host=config.telemetry.metrics_host, port=port))
+            logger.info("metrics   %s", address)
         store = Store(config.directory)
         checkpoints = Checkpoints(config.checkpoint.url or store.child("checkpoints").url, world, config.checkpoint)
         checkpoints.check_writable()
         record = run_record(config, index)
-        position = resume(checkpoints, engine, record)
+        position = resume(checkpoints, engine, record, metrics)
         log_geometry(config, index, world, position)
         if world.is_main:
             store.write("config.yaml", config.to_yaml().encode())
 
-        metrics = Metrics(run=config.directory, rank=world.rank, version=octoscale.__version__)
-        if config.telemetry.metrics:
-            stack.enter_context(served(metrics, host=config.telemetry.metrics_host, port=_metrics_port(config, world)))
         results = Results(store, config.evaluate, world, metrics)
         if position.step == 0:
             results.evaluate(network, step=0)
@@ -99,6 +103,7 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
             result = training_step(
                 planned.batch, engine, config.step, world, seed=config.seed, epoch=planned.epoch, learning_rate=rate
             )
+            check_finite(result, position, rate)
             position = after(position, planned, config.global_batch_size)
             journal.step(StepLine(position.step, planned.epoch, planned.number, planned.sample_ids_crc32, rate,
                                   time.perf_counter() - fetched, fetched - started, result))  # fmt: skip
@@ -109,8 +114,9 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
             score = None if stopped else results.evaluate_if_due(network, position.step, ends=ends)
             if ends or score is not None or position.step % config.checkpoint.every_steps == 0:
                 started = time.perf_counter()
+                journal.write(position.step, is_main=world.is_main)
                 checkpoints.commit(engine.state_dict(), position, record, score)
-                journal.committed(position.step, time.perf_counter() - started, is_main=world.is_main)
+                journal.committed(position.step, time.perf_counter() - started)
 
         if stopped:
             logger.warning("asked to stop: step %d is committed; start the same run again to go on", position.step)
@@ -126,7 +132,10 @@ def build_network(config: Config, world: World) -> FaceNetwork:
         weights=config.model.weights,
         embedding_dim=config.model.embedding_dim,
         preprocessing=config.model.preprocessing,
-    ).to(world.device)
+    )
+    network.to(world.device)
+    # PyTorch's annotations leave this form out.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_training(network, config.model.batch_norm)
     return network
 
@@ -159,6 +168,16 @@ def after(position: Position, planned: PlannedBatch, global_batch_size: int) -> 
     return Position(step, planned.epoch, planned.number + 1, samples_seen)
 
 
+def check_finite(result: StepResult, position: Position, rate: float) -> None:
+    """Stop before weights that are no numbers replace the good commits."""
+    if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+        raise OctoscaleError(
+            f"step {position.step + 1} gave loss {result.loss} and gradient norm {result.gradient_norm} at learning "
+            f"rate {rate:g}; nothing of it is committed: lower optimizer.learning_rate or set "
+            "optimizer.max_gradient_norm, and start again to go on from the last commit"
+        )
+
+
 def learning_rate(config: Config, position: Position, planned: PlannedBatch) -> float:
     """The learning rate of the step after `position`."""
     done: float = position.step
@@ -172,12 +191,13 @@ def learning_rate(config: Config, position: Position, planned: PlannedBatch) -> 
 
 
 def log_geometry(config: Config, index: Index, world: World, position: Position) -> None:
-    """Say every number that follows from the configuration, before the first step."""
+    """Say every number that follows from the configuration, before the first step; raises where one is impossible."""
+    pairs = pairs_per_batch(index.images_per_identity, config.global_batch_size)
     per_rank = rank_batch_size(config.global_batch_size, world.world_size)
     logger.info("data      %d images of %d identities, %d px", len(index), index.identity_count, index.image_size)
     logger.info(
         "batch     %d images = %d identities × 2 = %d ranks × %d; each image twice, high and low",
-        config.global_batch_size, config.global_batch_size // 2, world.world_size, per_rank,
+        config.global_batch_size, pairs, world.world_size, per_rank,
     )  # fmt: skip
     logger.info(
         "length    %s, about %.1f steps per epoch, from step %d, epoch %d, batch %d",

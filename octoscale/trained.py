@@ -1,9 +1,12 @@
 """The network that a configuration starts from, or that a run has made so far."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from octoscale.checkpoint import CheckpointConfig, Checkpoints
+import yaml
+
+from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, best_of
 from octoscale.config import Config, load_config, parse_config
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
@@ -37,22 +40,39 @@ def load_trained(target: str, *, best: bool = False) -> Trained:
         raise OctoscaleError(
             f"{target} is a file; give a run's directory, or a configuration (.yaml) for a weights file"
         )
-    for url in (target, f"{target.rstrip('/')}/checkpoints"):
+    for url in _places(target):
         # Only read, so what the configuration says about keeping does not matter.
         checkpoints = Checkpoints(url, World(), CheckpointConfig())
         commits = checkpoints.commits() if Store(url).exists() else []
-        if best:
-            commits = sorted((c for c in commits if c.score is not None), key=lambda c: c.score or 0.0)
-        if commits:
-            record = checkpoints.record(commits[-1])
-            config = parse_config(record["config"], source=f"in {url}")
+        commit = best_of(commits) if best else max(commits, key=lambda commit: commit.step, default=None)
+        if commit is None:
+            continue
+        try:
+            config = parse_config(checkpoints.record(commit)["config"], source=f"in {url}")
             network = _network(config, None)
-            checkpoints.load({"model": network.state_dict()}, commits[-1])
-            return Trained(network, config, commits[-1].step)
+            checkpoints.load({"model": network.state_dict()}, commit)
+        except DamagedError as error:
+            raise OctoscaleError(
+                f"the checkpoint of step {commit.step} in {url} is damaged ({error}); train on: that puts it aside "
+                "and falls back to the one before it"
+            ) from error
+        return Trained(network, config, commit.step)
     raise OctoscaleError(
         f"{target} holds no {'evaluated ' if best else ''}checkpoint; give a run's directory, its checkpoints, "
         "or a configuration (.yaml)"
     )
+
+
+def _places(target: str) -> Iterator[str]:
+    """Where a run's commits may be: here, in its directory, or where its configuration put them."""
+    yield target
+    yield f"{target.rstrip('/')}/checkpoints"
+    store = Store(target)
+    if store.exists("config.yaml"):
+        values = yaml.safe_load(store.read("config.yaml"))
+        configured = parse_config(values, source=f"{target}/config.yaml").checkpoint.url
+        if configured is not None:
+            yield configured
 
 
 def _network(config: Config, weights: str | None) -> FaceNetwork:

@@ -32,7 +32,7 @@ def epoch_plan(
         OctoscaleError: an impossible batch size, or fewer than B/2 identities with two images.
     """
     counts = np.asarray(images_per_identity, np.int64)
-    pairs = _pairs_per_batch(counts, global_batch_size)
+    pairs = pairs_per_batch(counts, global_batch_size)
     rng = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, epoch])
     order = _shuffle_within_identities(counts, rng)
     next_image = np.cumsum(counts) - counts
@@ -79,14 +79,19 @@ def rank_rows(plan: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np
     return plan[..., rank * size : (rank + 1) * size]
 
 
-def _pairs_per_batch(counts: NDArray[np.int64], global_batch_size: int) -> int:
+def pairs_per_batch(images_per_identity: NDArray[np.int64], global_batch_size: int) -> int:
+    """The identities of a global batch.
+
+    Raises:
+        OctoscaleError: an impossible batch size, or fewer than B/2 identities with two images.
+    """
     if global_batch_size < 4 or global_batch_size % 2:
         raise OctoscaleError(
             f"global_batch_size {global_batch_size} must be even and at least 4: "
             "a batch holds two images each of two or more identities"
         )
     pairs = global_batch_size // 2
-    eligible = int((counts >= 2).sum())
+    eligible = int((images_per_identity >= 2).sum())
     if eligible < pairs:
         raise OctoscaleError(
             f"global_batch_size {global_batch_size} needs {pairs} identities with two images, the data set has "

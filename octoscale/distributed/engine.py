@@ -3,8 +3,10 @@
 from typing import Any, Literal, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from octoscale.distributed.world import World
@@ -32,7 +34,11 @@ class Engine(Protocol):
 
 
 class DdpEngine:
-    """Replicated parameters; DDP averages the gradients when there is more than one rank."""
+    """Replicated parameters; DDP averages the gradients when there is more than one rank.
+
+    Batch norm that trains normalises with its rank's part of the batch, as everywhere under DDP. Its running
+    statistics are averaged after each step, so that all ranks always evaluate and commit one network.
+    """
 
     def __init__(
         self,
@@ -48,7 +54,11 @@ class DdpEngine:
         self._precision = precision
         self._max_gradient_norm = max_gradient_norm or float("inf")
         devices = [world.device] if world.device.type == "cuda" else None
-        self._network = network if world.world_size == 1 else DistributedDataParallel(network, device_ids=devices)
+        self._network = network
+        self._statistics: list[Tensor] = []
+        if world.world_size > 1:
+            self._network = DistributedDataParallel(network, device_ids=devices)
+            self._statistics = _running_statistics(network)
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
 
     def embed(self, images: Tensor) -> Tensor:
@@ -65,6 +75,7 @@ class DdpEngine:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
+        _average(self._statistics)
         return float(norm)
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,3 +90,20 @@ class DdpEngine:
             optim_state_dict=state["optimizer"],
             options=StateDictOptions(strict=True),
         )
+
+
+def _running_statistics(network: nn.Module) -> list[Tensor]:
+    """The running means and variances that training changes."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    return [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
+
+
+def _average(tensors: list[Tensor]) -> None:
+    """Replace each tensor by its mean over the ranks, in one message."""
+    if not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))

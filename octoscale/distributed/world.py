@@ -100,11 +100,12 @@ def connected(world: World, *, timeout_seconds: float) -> Iterator[World]:
 
     A group that already exists (Ray Train made it) is used and left alone.
     """
+    if world.device.type == "cuda":
+        # NCCL moves Python objects through the current device.
+        torch.cuda.set_device(world.device)
     if world.world_size == 1 or dist.is_initialized():
         yield world
         return
-    if world.device.type == "cuda":
-        torch.cuda.set_device(world.device)
     dist.init_process_group(
         "nccl" if world.device.type == "cuda" else "gloo",
         rank=world.rank,

@@ -11,14 +11,16 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
-        gathered = rows.new_empty((dist.get_world_size(group) * rows.shape[0], *rows.shape[1:]))
-        dist.all_gather_into_tensor(gathered, rows.contiguous(), group=group)
+        ranks = dist.get_world_size(group)
+        gathered = rows.new_empty((ranks * rows.shape[0], *rows.shape[1:]))
+        dist.all_gather(list(gathered.chunk(ranks)), rows.contiguous(), group=group)
         return gathered
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         # Every rank used every row: a row's gradient is the sum of what all ranks found for it.
-        gradient = gradients[0].contiguous()
+        # A copy, since autograd may use the tensor it hands over elsewhere too.
+        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient, group=ctx.group)
         return gradient.chunk(dist.get_world_size(ctx.group))[dist.get_rank(ctx.group)], None
 

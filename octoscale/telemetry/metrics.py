@@ -1,6 +1,5 @@
 """Prometheus metrics of one rank, and the endpoint that serves them."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EADDRINUSE
@@ -39,16 +38,16 @@ class Metrics:
         self.checkpoint_seconds = histogram("octoscale_checkpoint_duration_seconds", "Wall time of a commit")
         self.steps = counter("octoscale_steps_total", "Optimizer steps done by this process")
         self.samples = counter("octoscale_samples_total", "High-resolution images this rank trained on")
-        self.checkpoint_failures = counter("octoscale_checkpoint_corrupt_total", "Commits found damaged when resuming")
+        self.checkpoints_damaged = counter("octoscale_checkpoint_corrupt_total", "Commits found damaged when resuming")
         self.step = gauge("octoscale_step", "Optimizer step of the run, over all attempts")
         self.epoch = gauge("octoscale_epoch", "Epoch of the run, from 0")
         self.learning_rate = gauge("octoscale_learning_rate", "Learning rate of the last step")
         self.gradient_norm = gauge("octoscale_gradient_norm", "Global gradient norm before clipping")
-        self.embedding_norm = gauge("octoscale_embedding_norm", "Mean norm of this rank's embeddings")
+        self.embedding_norm = gauge("octoscale_embedding_norm", "Mean norm of the embeddings of the global batch")
         self.last_commit = gauge(
             "octoscale_checkpoint_last_committed_timestamp_seconds", "Unix time of the last commit"
         )
-        self._loss = by_term("octoscale_loss", "Octuplet loss by term, this rank's share")
+        self._loss = by_term("octoscale_loss", "Octuplet loss by term, mean over the global batch")
         self._active = by_term("octoscale_triplet_active_ratio", "Anchors whose triplet is inside the margin")
         self._positive = by_term("octoscale_positive_distance", "Mean distance anchor to positive")
         self._negative = by_term("octoscale_negative_distance", "Mean distance anchor to negative")
@@ -83,12 +82,14 @@ def served(metrics: Metrics, *, host: str, port: int) -> Iterator[str]:
     """
     try:
         server, thread = start_http_server(port, host, registry=metrics.registry)
-    except (OSError, socket.gaierror) as error:
-        if error.errno == EADDRINUSE:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last two: a port, a host that cannot be
+        if isinstance(error, OSError) and error.errno == EADDRINUSE:
             raise OctoscaleError(
                 f"metrics port {port} on {host} is in use; choose another telemetry.metrics_port, or 0 for any free one"
             ) from error
-        raise OctoscaleError(f"cannot serve metrics on {host}:{port}: {error}; check telemetry.metrics_host") from error
+        raise OctoscaleError(
+            f"cannot serve metrics on {host}:{port}: {error}; check telemetry.metrics_host and metrics_port"
+        ) from error
     try:
         yield f"http://{host}:{server.server_port}/metrics"
     finally:

@@ -1,11 +1,15 @@
 """Configuration: file, overrides, errors that help, and the golden form of every shipped file."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from octoscale.config import load_config
+from octoscale.config import Config, load_config
 from octoscale.errors import OctoscaleError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -110,3 +114,31 @@ def test_every_shipped_configuration_begins_with_its_command() -> None:
     for shipped in sorted(CONFIGS.rglob("*.yaml")):
         head = shipped.read_text().splitlines()[:12]
         assert any(line.startswith("#") and "octoscale " in line for line in head), shipped
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (CONFIGS.parent / "docs" / "configuration.md").read_text()
+    documented = dict(re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \|", text, flags=re.MULTILINE))
+    assert documented == dict(settings_of(Config))
+
+
+def settings_of(block: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each setting's key, and its default as the documentation writes it."""
+    for name, field in block.model_fields.items():
+        nested = [kind for kind in (field.annotation, *get_args(field.annotation)) if is_block(kind)]
+        if nested:
+            yield from settings_of(nested[0], f"{prefix}{name}.")
+        elif field.is_required():
+            yield prefix + name, "required"
+        else:
+            yield prefix + name, written(field.default)
+
+
+def written(default: object) -> str:
+    if isinstance(default, bool) or default is None:
+        return {None: "none", True: "true", False: "false"}[default]
+    return "[" + ", ".join(map(str, default)) + "]" if isinstance(default, tuple) else str(default)
+
+
+def is_block(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

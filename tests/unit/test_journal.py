@@ -1,0 +1,112 @@
+"""Every step is written once, beside its commit, and shown."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from octoscale.data.storage import Store
+from octoscale.journal import Journal, StepLine, read_journal
+from octoscale.step import StepResult, TermMeans
+from octoscale.telemetry.metrics import Metrics
+
+
+def line(step: int, *, loss: float = 0.5, epoch: int = 0) -> StepLine:
+    terms = {"hhh": TermMeans(loss, 0.25, 1.0, 2.0), "lll": TermMeans(loss / 3, 0.75, 1.5, 2.5)}
+    return StepLine(step, epoch, step - 1, 2**32 - step, 1e-3, 0.2, 0.1, StepResult(loss, terms, 3.0, 4.0))
+
+
+class Shown:
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, str]] = []
+
+    def __call__(self, done: int, text: str = "") -> None:
+        self.calls.append((done, text))
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(run="test", rank=0, version="0")
+
+
+def journal_in(folder: Path, metrics: Metrics, shown: Shown | None = None) -> Journal:
+    return Journal(Store(str(folder)), metrics, shown or Shown(), rank_batch_size=8, log_every_steps=2)
+
+
+def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path, metrics: Metrics) -> None:
+    journal = journal_in(tmp_path, metrics)
+    expected = [line(1, loss=0.1 + 0.2), line(2, loss=1 / 3), line(3, epoch=1)]
+    for item in expected[:2]:
+        journal.step(item)
+    journal.write(2, is_main=True)
+    journal.step(expected[2])
+    journal.write(3, is_main=True)
+
+    assert read_journal(Store(str(tmp_path))) == expected
+    assert sorted(path.name for path in (tmp_path / "steps").iterdir()) == ["00000002.jsonl", "00000003.jsonl"]
+
+
+def test_each_line_is_one_json_object(tmp_path: Path, metrics: Metrics) -> None:
+    journal = journal_in(tmp_path, metrics)
+    journal.step(line(1))
+    journal.step(line(2))
+    journal.write(2, is_main=True)
+
+    objects = [json.loads(text) for text in (tmp_path / "steps/00000002.jsonl").read_text().splitlines()]
+    assert [item["step"] for item in objects] == [1, 2]
+    assert objects[0]["result"]["terms"]["hhh"]["active_fraction"] == 0.25
+
+
+def test_a_replayed_step_counts_once_as_replayed(tmp_path: Path, metrics: Metrics) -> None:
+    first = journal_in(tmp_path, metrics)
+    for step in (1, 2, 3):
+        first.step(line(step, loss=9.0))
+    first.write(3, is_main=True)
+    again = journal_in(tmp_path, metrics)
+    for step in (2, 3, 4):
+        again.step(line(step, loss=1.0))
+    again.write(4, is_main=True)
+
+    assert [(item.step, item.result.loss) for item in read_journal(Store(str(tmp_path)))] == [
+        (1, 9.0),
+        (2, 1.0),
+        (3, 1.0),
+        (4, 1.0),
+    ]
+
+
+def test_the_other_ranks_write_nothing(tmp_path: Path, metrics: Metrics) -> None:
+    journal = journal_in(tmp_path, metrics)
+    journal.step(line(1))
+    journal.write(1, is_main=False)
+
+    assert read_journal(Store(str(tmp_path))) == []
+
+
+def test_a_commit_without_steps_writes_no_file(tmp_path: Path, metrics: Metrics) -> None:
+    journal_in(tmp_path, metrics).write(5, is_main=True)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_step_is_measured_shown_and_now_and_then_logged(
+    tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "octoscale")
+    shown = Shown()
+    journal = journal_in(tmp_path, metrics, shown)
+    for step in (1, 2, 3):
+        journal.step(line(step))
+    journal.committed(3, 0.5)
+
+    assert shown.calls[0] == (1, "loss 0.5000  active 50%  0.30 s/step")
+    assert [done for done, _ in shown.calls] == [1, 2, 3]
+    assert [record.getMessage().split("  ")[0] for record in caplog.records] == ["step 2", "committed step 3 in 0.50 s"]
+    values = {sample.name: sample.value for family in metrics.registry.collect() for sample in family.samples}
+    assert values["octoscale_steps_total"] == 3
+    assert values["octoscale_samples_total"] == 24
+    assert values["octoscale_step"] == 3
+    assert values["octoscale_step_seconds_count"] == 3
+    assert values["octoscale_step_seconds_sum"] == pytest.approx(0.6)
+    assert values["octoscale_checkpoint_duration_seconds_sum"] == 0.5
