@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -86,28 +87,16 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
         journal = Journal(
             store, metrics, show, rank_batch_size=per_rank, log_every_steps=config.telemetry.log_every_steps
         )
-        stop = stack.enter_context(interruption())
         batches = planned_batches(
             index, ImageReader(index, directory), global_batch_size=config.global_batch_size, seed=config.seed,
             epoch=position.epoch, batch=position.batch, rank=world.rank, world_size=world.world_size,
             workers=config.data.workers,
         )  # fmt: skip
         stack.callback(batches.close)
+        stop = stack.enter_context(interruption())
 
-        stopped = False
-        while not (stopped or finished(config, position)):
-            started = time.perf_counter()
-            planned = next(batches)
-            fetched = time.perf_counter()
-            rate = learning_rate(config, position, planned)
-            result = training_step(
-                planned.batch, engine, config.step, world, seed=config.seed, epoch=planned.epoch, learning_rate=rate
-            )
-            check_finite(result, position, rate)
-            position = after(position, planned, config.global_batch_size)
-            journal.step(StepLine(position.step, planned.epoch, planned.number, planned.sample_ids_crc32, rate,
-                                  time.perf_counter() - fetched, fetched - started, result))  # fmt: skip
-
+        while not finished(config, position):
+            position = train_one_step(config, world, engine, batches, position, journal)
             stopped = world.any(stop.asked)
             ends = stopped or finished(config, position)
             # A run that was asked to stop has seconds, not the time of an evaluation.
@@ -117,11 +106,43 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
                 journal.write(position.step, is_main=world.is_main)
                 checkpoints.commit(engine.state_dict(), position, record, score)
                 journal.committed(position.step, time.perf_counter() - started)
-
-        if stopped:
-            logger.warning("asked to stop: step %d is committed; start the same run again to go on", position.step)
-            return Summary("interrupted", position, results.baseline, None)
+            if stopped:
+                logger.warning("asked to stop: step %d is committed; start the same run again to go on", position.step)
+                return Summary("interrupted", position, results.baseline, None)
         return Summary("finished", position, results.baseline, results.conclude(network, position.step))
+
+
+def train_one_step(
+    config: Config,
+    world: World,
+    engine: Engine,
+    batches: Iterator[PlannedBatch],
+    position: Position,
+    journal: Journal,
+) -> Position:
+    """Fetch the planned batch, train on it, write the step down; the position after it."""
+    started = time.perf_counter()
+    planned = next(batches)
+    fetched = time.perf_counter()
+    rate = learning_rate(config, position, planned)
+    result = training_step(
+        planned.batch, engine, config.step, world, seed=config.seed, epoch=planned.epoch, learning_rate=rate
+    )
+    check_finite(result, position, rate)
+    position = after(position, planned, config.global_batch_size)
+    journal.step(
+        StepLine(
+            step=position.step,
+            epoch=planned.epoch,
+            batch=planned.number,
+            sample_ids_crc32=planned.sample_ids_crc32,
+            learning_rate=rate,
+            step_seconds=time.perf_counter() - fetched,
+            data_wait_seconds=fetched - started,
+            result=result,
+        )
+    )
+    return position
 
 
 def build_network(config: Config, world: World) -> FaceNetwork:
