@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from octoscale import __version__
 from octoscale.errors import EXIT_FAILED, EXIT_INTERRUPTED, OctoscaleError
@@ -90,7 +89,6 @@ def inspect(
 
     index = Index.load(local_copy(url, cache_dir))
     counts = index.images_per_identity
-    table = Table(show_header=False, box=None)
     for name, value in (
         ("images", f"{len(index):,}"),
         ("identities", f"{index.identity_count:,}"),
@@ -101,8 +99,8 @@ def inspect(
         ("largest global batch", f"{2 * index.identity_count:,}"),
         ("fingerprint", index.fingerprint),
     ):
-        table.add_row(name, value)
-    out.print(table)
+        # Plain lines: a table would cut the fingerprint to the width of the terminal.
+        out.print(f"{name:22}{value}", soft_wrap=True)
 
 
 @app.command()
@@ -269,7 +267,7 @@ def _common(
 def main() -> None:
     """Run a command; what the user can mend is one message and exit code 1, usage errors are exit code 2."""
     try:
-        app()
+        app(prog_name="octoscale")
     except OctoscaleError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(EXIT_FAILED)

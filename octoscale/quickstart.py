@@ -90,8 +90,12 @@ def run_quickstart(directory: Path, faces: Faces | None, *, workers: int, consol
         ("roc.png", "ROC at each resolution"),
         ("octuplet.png", "an octuplet of this data, as the loss sees it"),
     ):
-        console.print(f"  {results / name}  {text}", soft_wrap=True)
-    console.print(f"\nThe network: {results / 'weights.pt'}. The run again: octoscale train {results / 'config.yaml'}")
+        console.print(f"  {results / name}  {text}", soft_wrap=True, markup=False)
+    console.print(
+        f"\nThe network: {results / 'weights.pt'}. The run again: octoscale train {results / 'config.yaml'}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 class _Headings:

@@ -58,6 +58,7 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
     with connected(world, timeout_seconds=config.process_group_timeout_seconds), ExitStack() as stack:
         directory = local_copy(config.data.url, config.data.cache_dir)
         index = Index.load(directory)
+        check_same_data(index, world)
         network = build_network(config, world)
         engine = build_engine(config, network, world)
 
@@ -171,6 +172,17 @@ def build_engine(config: Config, network: FaceNetwork, world: World) -> Engine:
         precision=config.precision,
         max_gradient_norm=config.optimizer.max_gradient_norm,
     )
+
+
+def check_same_data(index: Index, world: World) -> None:
+    """Refuse nodes whose local folders of one name hold different data sets."""
+    fingerprints = world.gather(index.fingerprint)
+    if len(set(fingerprints)) > 1:
+        odd = next(rank for rank, other in enumerate(fingerprints) if other != fingerprints[0])
+        raise OctoscaleError(
+            f"rank {odd} reads another data set (fingerprint {fingerprints[odd]}) than rank 0 ({fingerprints[0]}): "
+            "put the same data set on every node, or give a URL that all nodes see"
+        )
 
 
 def finished(config: Config, position: Position) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 
 from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, best_of
@@ -77,4 +78,6 @@ def _places(target: str) -> Iterator[str]:
 
 def _network(config: Config, weights: str | None) -> FaceNetwork:
     model = config.model
+    # Random weights, where there are no others, are those that the run starts from.
+    torch.manual_seed(config.seed)
     return load(model.name, weights=weights, embedding_dim=model.embedding_dim, preprocessing=model.preprocessing)

@@ -1,5 +1,6 @@
 """Batches of this rank, in the order of the plan."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ def load_batches(reader: ImageReader, rows: NDArray[np.int64], *, workers: int, 
         # Object-store clients and CUDA do not survive a fork.
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=prefetch if workers else None,
+        worker_init_fn=_ignore_sigterm,
         pin_memory=torch.cuda.is_available(),
         # Without its own generator each epoch would draw a number from the global one.
         generator=torch.Generator(),
@@ -80,6 +82,11 @@ class _Batches(Dataset[Batch]):
             return error
         identities = self._reader.index.identity_of(sample_ids)
         return Batch(high, torch.from_numpy(identities), torch.from_numpy(np.array(sample_ids)))
+
+
+def _ignore_sigterm(worker: int) -> None:
+    # Schedulers send it to every process of a job: the run is to commit, and ends its workers itself.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_is(batch: Any) -> Any:

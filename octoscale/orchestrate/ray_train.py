@@ -146,8 +146,10 @@ def _connected(address: str | None, workers: int) -> Iterator[None]:
         try:
             ray.init(address=address, **calm)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            # Something listens there. Ray sends its token to an address only where it is told to.
             raise OctoscaleError(
-                f"no Ray cluster at {address}: {error}; start one, or leave the address out"
+                f"cannot join a Ray cluster at {address}: {error}; if the cluster asks for a token (Ray's default), "
+                "set RAY_AUTH_MODE=token"
             ) from error
     else:
         # The machine's threads belong to the ranks: Ray would give each one thread.

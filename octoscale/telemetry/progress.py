@@ -16,12 +16,12 @@ from rich.progress import (
 )
 
 _COLUMNS = (
-    TextColumn("{task.description}"),
+    TextColumn("{task.description}", markup=False),
     BarColumn(),
     MofNCompleteColumn(),
     TimeElapsedColumn(),
     TimeRemainingColumn(),
-    TextColumn("{task.fields[text]}"),
+    TextColumn("{task.fields[text]}", markup=False),
 )
 
 

@@ -20,7 +20,7 @@ PICTURES = ("accuracy_by_resolution.png", "roc.png", "octuplet.png")
 
 def quickstart(*options: str | Path) -> str:
     command = [sys.executable, "-m", "octoscale.cli", "quickstart", *map(str, options)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert finished.returncode == 0, finished.stderr[-3000:]
     return finished.stdout
 
@@ -54,6 +54,7 @@ def test_the_users_own_faces_are_packed_fine_tuned_and_drawn(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_synthetic_faces_show_the_fall_and_the_repair(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     quickstart("--directory", tmp_path / "out")

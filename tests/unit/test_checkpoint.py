@@ -472,7 +472,7 @@ def test_a_state_of_another_shape_is_a_clear_error(tmp_path: Path) -> None:
         checkpoints.load({"model": {"weight": torch.zeros(2, 2)}}, checkpoints.commits()[0])
     assert "Traceback" not in str(raised.value)
 
-    with pytest.raises(OctoscaleError, match="not this network's.*another"):
+    with pytest.raises(OctoscaleError, match=r"not this network's.*another"):
         checkpoints.load({"model": {"another": torch.zeros(2, 2)}}, checkpoints.commits()[0])
 
 
@@ -523,5 +523,5 @@ def test_a_fault_of_another_rank_is_raised_here_with_its_rank(
 def test_a_place_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(OctoscaleError, match="cannot write .*file/checkpoints.*Not a directory"):
+    with pytest.raises(OctoscaleError, match=r"cannot write .*file/checkpoints.*Not a directory"):
         checkpoints_in(tmp_path / "file" / "checkpoints").check_writable()

@@ -24,7 +24,7 @@ from octoscale.train import Position, Summary, after, check_finite, finished, tr
 from tests.conftest import SmallRun
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """The end of the process."""
 
 
@@ -40,13 +40,13 @@ def run_until(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], step: int
     def training_step(*arguments: Any, **settings: Any) -> StepResult:
         nonlocal done
         if done == step:
-            raise Crash
+            raise CrashError
         done += 1
         return original(*arguments, **settings)
 
     with monkeypatch.context() as patch:
         patch.setattr(octoscale.train, "training_step", training_step)
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             run(values)
 
 
@@ -144,13 +144,13 @@ def test_a_crash_between_a_commit_and_what_follows_it_leaves_no_gap_in_the_journ
     def crash(self: Store, name: str, data: bytes, *, exclusive: bool = False) -> None:
         write(self, name, data, exclusive=exclusive)
         if name == "commits/00000002.json":
-            raise Crash
+            raise CrashError
 
     changes = {"checkpoint": {"every_steps": 2}}
     run(small_run(tmp_path / "whole", **changes))
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", crash)
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             run(small_run(tmp_path / "broken", **changes))
     run(small_run(tmp_path / "broken", **changes))
 
@@ -246,7 +246,7 @@ def test_a_step_that_gives_no_number_stops_the_run(loss: float, norm: float) -> 
 def test_a_diverging_run_keeps_its_good_commits(small_run: SmallRun, tmp_path: Path) -> None:
     values = small_run(tmp_path / "run", checkpoint={"every_steps": 1})
 
-    with pytest.raises(OctoscaleError, match="NaN or infinite.*lower the learning rate"):
+    with pytest.raises(OctoscaleError, match=r"NaN or infinite.*lower the learning rate"):
         run({**values, "steps": 9, "optimizer": {"name": "adamw", "learning_rate": 1e30}})
 
     # The first step's weights are absurd, but numbers; its successor gave none.

@@ -1,0 +1,97 @@
+"""Commits on a real S3 protocol over HTTP."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, Position
+from octoscale.config import parse_config
+from octoscale.data.storage import Store
+from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.journal import read_journal
+from octoscale.train import train
+from octoscale.trained import load_trained
+from tests.conftest import SmallRun
+
+
+def checkpoints_in(url: str, **settings: Any) -> Checkpoints:
+    return Checkpoints(f"{url}/run/checkpoints", World(), CheckpointConfig(**settings))
+
+
+def commit(checkpoints: Checkpoints, step: int, score: float | None = None) -> None:
+    checkpoints.commit({"weight": torch.full((4,), float(step))}, Position(step), {"config": {}}, score)
+
+
+def test_commits_are_kept_swept_and_read_back(s3_url: str) -> None:
+    checkpoints = checkpoints_in(s3_url, keep_last=1)
+    checkpoints.check_writable()
+    for step, score in ((1, 0.9), (2, 0.1), (3, None)):
+        commit(checkpoints, step, score)
+
+    commits = checkpoints.commits()
+    assert [found.step for found in commits] == [1, 3]
+    names = checkpoints.store.list()
+    assert {"/".join(name.split("/")[:2]) for name in names if name.startswith("step-")} == {c.prefix for c in commits}
+    state = {"weight": torch.zeros(4)}
+    checkpoints.load(state, commits[0])
+    assert (state["weight"] == 1).all()
+
+
+def test_damage_is_found_put_aside_and_the_step_committed_again(s3_url: str) -> None:
+    checkpoints = checkpoints_in(s3_url)
+    commit(checkpoints, 1)
+    commit(checkpoints, 2)
+    newest = checkpoints.newest()
+    assert newest is not None
+    part = f"{newest.prefix}/__0_0.distcp"
+    checkpoints.store.write(part, checkpoints.store.read(part)[:-1])
+
+    with pytest.raises(DamagedError, match="is not what was committed") as raised:
+        checkpoints.load({"weight": torch.zeros(4)}, newest)
+    checkpoints.quarantine(newest, raised.value)
+
+    assert [found.step for found in checkpoints.commits()] == [1]
+    commit(checkpoints, 2)
+    assert [found.step for found in checkpoints.commits()] == [1, 2]
+
+
+def test_a_missing_part_is_damage(s3_url: str) -> None:
+    checkpoints = checkpoints_in(s3_url)
+    commit(checkpoints, 1)
+    newest = checkpoints.commits()[0]
+    checkpoints.store.delete(f"{newest.prefix}/.metadata")
+
+    with pytest.raises(DamagedError, match=r"\.metadata is missing"):
+        checkpoints.load({"weight": torch.zeros(4)}, newest)
+
+
+def test_a_step_that_another_process_committed_is_refused(s3_url: str) -> None:
+    commit(checkpoints_in(s3_url), 1)
+
+    with pytest.raises(OctoscaleError, match="step 1 is already committed"):
+        checkpoints_in(s3_url).commit({"weight": torch.zeros(4)}, Position(1), {}, None)
+
+
+def test_a_bucket_that_does_not_exist_is_told_before_the_work(s3_server: str, small_run: SmallRun) -> None:
+    with pytest.raises(OctoscaleError, match="s3://no-such-bucket"):
+        train(parse_config(small_run("s3://no-such-bucket/run"), source="of the test"), World(), quiet=True)
+
+
+def test_a_run_on_s3_resumes_to_the_bits_of_a_local_one(s3_url: str, small_run: SmallRun, tmp_path: Path) -> None:
+    def run(directory: Path | str, steps: int) -> None:
+        train(parse_config(small_run(directory, steps=steps), source="of the test"), World(), quiet=True)
+
+    run(tmp_path / "local", 4)
+    run(f"{s3_url}/runs/one", 2)
+    run(f"{s3_url}/runs/one", 4)
+
+    def told(url: str) -> list[tuple[int, int, float]]:
+        return [(line.step, line.sample_ids_crc32, line.result.loss) for line in read_journal(Store(url))]
+
+    assert told(f"{s3_url}/runs/one") == told(str(tmp_path / "local"))
+    local, remote = load_trained(str(tmp_path / "local")).network, load_trained(f"{s3_url}/runs/one").network
+    for name, value in local.state_dict().items():
+        assert torch.equal(remote.state_dict()[name], value)

@@ -1,0 +1,105 @@
+"""The network of a configuration, or of a run so far."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from octoscale.config import parse_config
+from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.train import train
+from octoscale.trained import load_trained
+from tests.conftest import SmallRun
+
+
+@pytest.fixture
+def evaluated(drawn_faces: Path) -> dict[str, Any]:
+    verify = drawn_faces / "verify"
+    settings = {"pairs": str(verify / "pairs.txt"), "images": str(verify), "resolutions": [7], "modes": ["same"]}
+    return {**settings, "every_steps": 1}
+
+
+@pytest.fixture
+def directory(small_run: SmallRun, tmp_path: Path) -> Path:
+    """A run of four steps, committed at 2 and 4."""
+    values = small_run(tmp_path / "run", checkpoint={"every_steps": 2})
+    train(parse_config(values, source="of the test"), World(), quiet=True)
+    return tmp_path / "run"
+
+
+def test_a_runs_directory_gives_the_weights_that_it_ended_with(directory: Path) -> None:
+    trained = load_trained(str(directory))
+
+    assert trained.step == 4
+    assert trained.config.global_batch_size == 16
+    final = torch.load(directory / "weights.pt", weights_only=True)
+    state = trained.network.backbone.state_dict()
+    assert state.keys() == final.keys()
+    assert all(torch.equal(state[name], value) for name, value in final.items())
+
+
+def test_its_checkpoints_give_the_same(directory: Path) -> None:
+    assert load_trained(f"{directory}/checkpoints/").step == 4
+
+
+def test_a_run_that_keeps_its_checkpoints_elsewhere_is_found(small_run: SmallRun, tmp_path: Path) -> None:
+    values = small_run(tmp_path / "run", checkpoint={"url": str(tmp_path / "elsewhere")})
+    train(parse_config(values, source="of the test"), World(), quiet=True)
+
+    assert load_trained(str(tmp_path / "run")).step == 4
+
+
+def test_a_configuration_gives_the_network_before_training(
+    small_run: SmallRun, tmp_path: Path, directory: Path
+) -> None:
+    values = small_run(tmp_path, model={"weights": str(directory / "weights.pt")})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
+
+    trained = load_trained(str(tmp_path / "run.yaml"))
+
+    assert trained.step == 0
+    final = torch.load(directory / "weights.pt", weights_only=True)
+    assert all(torch.equal(trained.network.backbone.state_dict()[name], value) for name, value in final.items())
+
+
+def test_the_best_commit_is_the_one_with_the_highest_score_and_the_oldest_of_equals(
+    small_run: SmallRun, tmp_path: Path, evaluated: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.0, 0.5, 0.75, 0.75, 0.25])
+    monkeypatch.setattr("octoscale.results.Results.evaluate", lambda self, network, step: next(scores))
+    values = small_run(tmp_path / "run", evaluate=evaluated, checkpoint={"keep_last": 9})
+    monkeypatch.setattr("octoscale.results.Results.conclude", lambda self, network, step: None)
+    train(parse_config(values, source="of the test"), World(), quiet=True)
+
+    assert load_trained(str(tmp_path / "run"), best=True).step == 2
+    assert load_trained(str(tmp_path / "run")).step == 4
+
+
+def test_a_run_that_was_never_evaluated_has_no_best(directory: Path) -> None:
+    with pytest.raises(OctoscaleError, match="holds no evaluated checkpoint; give a run's directory"):
+        load_trained(str(directory), best=True)
+
+
+@pytest.mark.parametrize("name", ["absent", "empty"])
+def test_a_place_without_checkpoints_is_named_with_what_to_give(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(OctoscaleError, match=rf"{name} holds no checkpoint; give a run's directory.*\.yaml"):
+        load_trained(str(tmp_path / name))
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_weights_file_is_refused_with_what_to_give(directory: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"weights\.pt is a file; give a run's directory, or a configuration"):
+        load_trained(str(directory / "weights.pt"))
+
+
+def test_a_damaged_commit_is_not_replaced_in_silence(directory: Path) -> None:
+    for part in (directory / "checkpoints/step-00000004").glob("*/*.distcp"):
+        part.write_bytes(b"")
+
+    with pytest.raises(OctoscaleError, match=r"step 4 in .* is damaged \(.*\); train on"):
+        load_trained(str(directory))
