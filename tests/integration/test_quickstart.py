@@ -63,10 +63,10 @@ def test_synthetic_faces_show_the_fall_and_the_repair(tmp_path: Path) -> None:
         {row["resolution"]: row["accuracy"] for row in json.loads(path.read_text())["scores"] if row["mode"] == "cross"}
         for path in (found[0], found[-1])
     )
-    # One standard error of 600 pairs is 1 to 2 points; the fall and the repair are ten times that.
+    # One standard error of 600 pairs is 1 to 1.5 points; the fall and the repair were 12 to 18 points.
     assert before[112] > 0.94
-    assert before[7] < before[112] - 0.1
-    assert after[7] > before[7] + 0.08
+    assert before[7] < before[112] - 0.06
+    assert after[7] > before[7] + 0.06
     assert after[112] > before[112] - 0.03
 
 
