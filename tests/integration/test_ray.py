@@ -1,10 +1,16 @@
 """The run under a real local Ray cluster: it finishes, and it survives a killed worker."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,8 @@ import yaml
 
 from octoscale.checkpoint import CheckpointConfig, Checkpoints
 from octoscale.config import parse_config
+from octoscale.data.index import Index
+from octoscale.data.plan import epoch_plan, rank_rows
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
 from octoscale.journal import read_journal
@@ -27,18 +35,30 @@ def start(file: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def wait_for_a_commit(process: "subprocess.Popen[str]", directory: Path) -> None:
+    checkpoints = Checkpoints(str(directory / "checkpoints"), World(), CheckpointConfig())
+    deadline = time.monotonic() + 120
+    while not checkpoints.store.exists("commits") or not checkpoints.commits():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no commit in 120 s"
+        time.sleep(0.05)
+
+
 def ray_workers(parent: int) -> list[int]:
     """Processes of training workers that descend from `parent`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                title = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if title.startswith(b"ray::") and b"TrainWorker" in title and parent in ancestors(int(entry.name)):
-                found.append(int(entry.name))
-    return sorted(found)
+    return [process for process in descendants(parent) if "TrainWorker" in title(process)]
+
+
+def descendants(parent: int) -> list[int]:
+    processes = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return sorted(process for process in processes if parent in ancestors(process))
+
+
+def title(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:  # it has ended since
+        return ""
 
 
 def ancestors(process: int) -> list[int]:
@@ -64,12 +84,7 @@ def test_a_run_goes_on_after_a_worker_is_killed(tmp_path: Path, small_run: Any) 
     file.write_text(yaml.safe_dump(values))
     process = start(file, "--workers", "2")
     try:
-        checkpoints = Checkpoints(str(tmp_path / "out" / "checkpoints"), World(), CheckpointConfig())
-        deadline = time.monotonic() + 120
-        while not checkpoints.store.exists("commits") or not checkpoints.commits():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "no commit in 120 s"
-            time.sleep(0.05)
+        wait_for_a_commit(process, tmp_path / "out")
         workers = ray_workers(process.pid)
         assert len(workers) == 2
         os.kill(workers[1], signal.SIGKILL)
@@ -116,3 +131,108 @@ def test_a_batch_that_the_workers_cannot_share_is_refused_before_ray_starts(tmp_
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "global_batch_size 16 does not divide into whole pairs on 3 ranks" in told
+
+
+def damage_an_image_of_rank_1(packed: Path, values: dict[str, Any]) -> None:
+    index = Index.load(packed)
+    plan = epoch_plan(
+        index.images_per_identity, global_batch_size=values["global_batch_size"], seed=values["seed"], epoch=0
+    )
+    sample_id = rank_rows(plan, 1, 2)[0, 0]
+    shard = packed / index.manifest.shards[index.shard_ids[sample_id]].name
+    content = bytearray(shard.read_bytes())
+    content[int(index.offsets[sample_id]) + int(index.sizes[sample_id]) // 2] ^= 0xFF
+    shard.write_bytes(content)
+
+
+def test_damaged_data_on_one_rank_ends_the_run_at_once_with_its_message(
+    tmp_path: Path, packed_faces: Path, small_run: Any
+) -> None:
+    packed = tmp_path / "packed"
+    shutil.copytree(packed_faces, packed)
+    values = small_run(tmp_path / "out", data={"url": str(packed)})
+    damage_an_image_of_rank_1(packed, values)
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    process = start(file, "--workers", "2")
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, told
+    assert told.count("its bytes are not those that were packed") == 1, told
+    # One attempt, of which nobody shows the inside.
+    assert told.count("2 ranks × 8") == 1, told
+    assert "Traceback" not in told
+
+
+def test_ctrl_c_ends_the_run_and_its_cluster(tmp_path: Path, small_run: Any) -> None:
+    values = small_run(tmp_path / "out", steps=1_000_000, checkpoint={"every_steps": 5})
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    process = start(file, "--workers", "1")
+    try:
+        wait_for_a_commit(process, tmp_path / "out")
+        started = descendants(process.pid)
+        assert any("raylet" in title(child) for child in started)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode != 0, told
+    assert "Traceback" not in told
+    # A worker that is just ending may outlive its raylet by a moment.
+    deadline = time.monotonic() + 20
+    while left := [child for child in started if title(child)]:
+        assert time.monotonic() < deadline, [title(child) for child in left]
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray cluster of one CPU that somebody else started; its address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", uuid.uuid4().hex)
+    ray = str(Path(sys.executable).with_name("ray"))
+    # Sockets' paths are short: the temporary folders of tests are too deep for them.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        command = [ray, "start", "--head", "--block", "--num-cpus=1", f"--port={port}",
+               "--node-ip-address=127.0.0.1", "--include-dashboard=false",
+                   "--disable-usage-stats", f"--temp-dir={folder}"]  # fmt: skip
+        with (tmp_path / "cluster.log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 60
+            while "runtime started" not in (told := (tmp_path / "cluster.log").read_text()):
+                assert process.poll() is None, told
+                assert time.monotonic() < deadline, told
+                time.sleep(0.1)
+            yield f"127.0.0.1:{port}"
+        finally:
+            started = descendants(process.pid)
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            for left in started:
+                with suppress(ProcessLookupError):
+                    os.kill(left, signal.SIGKILL)
+            process.wait(10)
+
+
+def test_an_existing_cluster_trains_what_fits_and_refuses_what_does_not(
+    tmp_path: Path, small_run: Any, cluster: str
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(small_run(tmp_path / "out")))
+
+    process = start(file, "--workers", "2", "--address", cluster)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, told
+    assert "the cluster has 1 CPUs for 2 workers; ask for at most 1" in told
+
+    process = start(file, "--workers", "1", "--address", cluster)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert [line.step for line in read_journal(Store(str(tmp_path / "out")))] == [1, 2, 3, 4]
