@@ -104,17 +104,6 @@ def test_a_run_goes_on_after_a_worker_is_killed(tmp_path: Path, small_run: Any) 
     assert [line.result.loss for line in found] == [line.result.loss for line in expected]
 
 
-def test_what_the_user_can_mend_is_one_message_and_no_retry(tmp_path: Path, small_run: Any) -> None:
-    values = small_run(tmp_path / "out", model={"weights": str(tmp_path / "absent.pt")})
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(values))
-    process = start(file, "--workers", "1", "--quiet")
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, told
-    assert told.count("absent.pt") == 1, told
-    assert "Traceback" not in told
-
-
 def test_a_cluster_that_is_not_there_is_named_within_seconds(tmp_path: Path, small_run: Any) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(small_run(tmp_path / "out")))
@@ -163,6 +152,7 @@ def test_damaged_data_on_one_rank_ends_the_run_at_once_with_its_message(
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_run_and_its_cluster(tmp_path: Path, small_run: Any) -> None:
     values = small_run(tmp_path / "out", steps=1_000_000, checkpoint={"every_steps": 5})
     file = tmp_path / "run.yaml"
@@ -221,6 +211,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             process.wait(10)
 
 
+@pytest.mark.slow
 def test_an_existing_cluster_trains_what_fits_and_refuses_what_does_not(
     tmp_path: Path, small_run: Any, cluster: str
 ) -> None:
