@@ -163,7 +163,7 @@ def evaluate(
     from octoscale.distributed.world import World, default_device
     from octoscale.evaluate.config import EvaluateConfig
     from octoscale.evaluate.evaluation import Verification
-    from octoscale.evaluate.report import draw_roc, render
+    from octoscale.evaluate.report import draw_roc, render, write_json
     from octoscale.trained import load_trained
 
     trained = load_trained(target, best=best)
@@ -183,7 +183,7 @@ def evaluate(
     )
     out.print(render(evaluation))
     if json_path is not None:
-        json_path.write_text(evaluation.to_json())
+        write_json(evaluation, json_path)
     if figures is not None:
         draw_roc(evaluation, figures / "roc.png")
         out.print(f"wrote {figures / 'roc.png'}", markup=False, soft_wrap=True)

@@ -1,8 +1,6 @@
 """What the user can mend, as one exception type, and the exit codes of the command line."""
 
-EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 # BSD's EX_TEMPFAIL: "try again later". The run committed its state and can be resumed.
 EXIT_INTERRUPTED = 75
 

@@ -26,13 +26,14 @@ from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.interruption import interruption
 from octoscale.journal import Journal, StepLine
-from octoscale.models import FaceNetwork, load, set_training
+from octoscale.models import FaceNetwork, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
 from octoscale.step import StepResult, training_step
 from octoscale.telemetry.metrics import Metrics, served
 from octoscale.telemetry.progress import progress
+from octoscale.trained import configured_network
 
 logger = logging.getLogger(__name__)
 
@@ -147,14 +148,8 @@ def train_one_step(
 
 
 def build_network(config: Config, world: World) -> FaceNetwork:
-    """The configured network in training mode; random weights are a function of the seed."""
-    torch.manual_seed(config.seed)
-    network = load(
-        config.model.name,
-        weights=config.model.weights,
-        embedding_dim=config.model.embedding_dim,
-        preprocessing=config.model.preprocessing,
-    )
+    """The configured network in training mode, on this rank's device."""
+    network = configured_network(config, config.model.weights)
     network.to(world.device)
     # PyTorch's annotations leave this form out.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

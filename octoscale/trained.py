@@ -36,7 +36,7 @@ def load_trained(target: str, *, best: bool = False) -> Trained:
     """
     if target.endswith((".yaml", ".yml")):
         config = load_config(target)
-        return Trained(_network(config, config.model.weights), config, 0)
+        return Trained(configured_network(config, config.model.weights), config, 0)
     if Path(target).is_file():
         raise OctoscaleError(
             f"{target} is a file; give a run's directory, or a configuration (.yaml) for a weights file"
@@ -50,7 +50,7 @@ def load_trained(target: str, *, best: bool = False) -> Trained:
             continue
         try:
             config = parse_config(checkpoints.record(commit)["config"], source=f"in {url}")
-            network = _network(config, None)
+            network = configured_network(config, None)
             checkpoints.load({"model": network.state_dict()}, commit)
         except DamagedError as error:
             raise OctoscaleError(
@@ -76,7 +76,8 @@ def _places(target: str) -> Iterator[str]:
             yield configured
 
 
-def _network(config: Config, weights: str | None) -> FaceNetwork:
+def configured_network(config: Config, weights: str | None) -> FaceNetwork:
+    """The network that `config` names, with these weights; random ones are a function of the seed."""
     model = config.model
     # Random weights, where there are no others, are those that the run starts from.
     torch.manual_seed(config.seed)
