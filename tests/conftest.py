@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
+import importlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,6 +72,15 @@ def small_run(packed_faces: Path) -> SmallRun:
         return base
 
     return values
+
+
+@pytest.fixture
+def without_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if s3fs were not installed, even where an earlier test has used it."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    # fsspec keeps the class of every scheme that was ever opened. (Not `import fsspec.registry`: the package has
+    # a mapping of that name.)
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -8,24 +8,30 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """An S3 server over HTTP, as the whole AWS chain of this process and its children sees it; its endpoint."""
+def _s3_endpoint() -> Iterator[str]:
+    """An S3 server over HTTP that nobody knows of yet; its URL. One for all tests: it takes a second to start."""
     server_module = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
     server = server_module.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        yield f"http://{host}:{port}"
-        s3fs.S3FileSystem.clear_instance_cache()
+    yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture
+def s3_server(_s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 server, as the whole AWS chain of this process and its children sees it during one test; its URL."""
+    s3fs = pytest.importorskip("s3fs")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    # s3fs reads the chain once per instance, and fsspec keeps its instances.
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield _s3_endpoint
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

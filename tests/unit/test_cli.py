@@ -323,11 +323,8 @@ def test_a_checkpoint_url_that_cannot_be_written_is_told_before_the_first_step(
     assert not (tmp_path / "run/steps").exists()
 
 
-def test_a_missing_package_is_named_with_its_brackets(
-    call: Octoscale, write: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-
+@pytest.mark.usefixtures("without_s3fs")
+def test_a_missing_package_is_named_with_its_brackets(call: Octoscale, write: Any) -> None:
     refused(call("train", write(), "checkpoint.url=s3://bucket/x"), "pip install octoscale[s3]")
 
 

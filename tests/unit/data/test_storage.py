@@ -1,9 +1,7 @@
 """One interface over a local folder and an object store in memory."""
 
-import importlib
 import os
 import pickle
-import sys
 import uuid
 from pathlib import Path
 
@@ -131,10 +129,7 @@ def test_an_unknown_scheme_is_refused() -> None:
         Store("gopher://host/data").read("name")
 
 
-def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As if no earlier test had loaded s3fs, and none could.
-    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-
+@pytest.mark.usefixtures("without_s3fs")
+def test_a_missing_package_says_what_to_install() -> None:
     with pytest.raises(OctoscaleError, match=r"pip install octoscale\[s3\]"):
         Store("s3://bucket").read("name")
