@@ -37,6 +37,8 @@ def _panel(axes: Any, result: dict[str, Any], field: str, title: str, unit: str,
     batches = [row["batch"] for row in result["batches"]]
     ends: list[tuple[float, float, str, str]] = []
     for method, (label, color, marker, dashes) in _STYLES.items():
+        if method == "gemms" and unit == "bytes":  # one tile
+            continue
         rows = [(row["batch"], row["methods"][method]) for row in result["batches"]]
         points = [(batch, found[field]) for batch, found in rows if field in found]
         if not points:
@@ -47,10 +49,18 @@ def _panel(axes: Any, result: dict[str, Any], field: str, title: str, unit: str,
         axes.plot(x, y, color=color, marker=marker, linestyle=dashes, linewidth=width, markersize=6, zorder=3)
         if len(points) < len(batches):
             axes.plot(x[-1], y[-1], color=color, marker="x", markersize=14, markeredgewidth=2.2, zorder=4)
-        ends.append((x[-1], y[-1], label, color))
+            # Inside the panel, where other lines go on to the right: above the end, to its left.
+            axes.annotate(
+                label, (x[-1], y[-1]), xytext=(-10, 8), textcoords="offset points", ha="right", va="bottom",
+                color=color, fontsize=10, linespacing=1.05, zorder=5,
+            )  # fmt: skip
+        else:
+            ends.append((x[-1], y[-1], label, color))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlim(batches[0] / 1.25, batches[-1] * 3.2)
+    lowest, highest = axes.get_ylim()
+    axes.set_ylim(lowest / 1.3, highest * 1.6)
     axes.set_xticks(batches, [f"{batch:,}" for batch in batches])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())

@@ -1,5 +1,6 @@
 """Time and memory of one call, on a CPU or a CUDA device, and calls that take turns."""
 
+import ctypes
 import gc
 import os
 import platform
@@ -46,7 +47,7 @@ def peak_bytes_of(call: Call, device: torch.device, *, limit_bytes: int) -> int:
     """The most memory that `call` held at once, beyond what this process held before it.
 
     On a CPU the resident set as the kernel counts it; on CUDA the tensors as PyTorch counts them. Run it once
-    per process: what an earlier call left in the allocator would hide a part of the next one's need.
+    per process: the limit stays.
 
     Raises:
         MemoryError: it would have taken more than `limit_bytes`.
@@ -62,6 +63,8 @@ def peak_bytes_of(call: Call, device: torch.device, *, limit_bytes: int) -> int:
             call()
             torch.cuda.synchronize(device)
             return torch.cuda.max_memory_allocated(device) - before
+        # What was freed before and is still resident would be used again, unseen.
+        ctypes.CDLL(None).malloc_trim(0)
         resource.setrlimit(resource.RLIMIT_AS, (_status_bytes("VmSize") + limit_bytes, resource.RLIM_INFINITY))
         Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is resident now
         before = _status_bytes("VmRSS")
