@@ -63,9 +63,10 @@ def _percentages(evaluation: Evaluation, mode: Mode) -> list[float]:
 
 
 def _signed(change: float) -> Text:
-    # Half of the last digit shown counts as no change.
-    style = "dim" if abs(change) < 0.005 else "green" if change > 0 else "red"
-    return Text(f"{change:+.2f}", style=style)
+    # What rounds to nothing has no sign: two means of the same folds may differ in their last bit.
+    if abs(change) < 0.005:
+        return Text("0.00", style="dim")
+    return Text(f"{change:+.2f}", style="green" if change > 0 else "red")
 
 
 def _operating_points(evaluation: Evaluation) -> Table:

@@ -47,6 +47,13 @@ def test_the_change_since_the_baseline_has_its_sign(plain: Evaluation) -> None:
     assert "-5.00" in shown(better(plain, -0.05), plain)
 
 
+@pytest.mark.parametrize("rounding", [1e-16, -1e-16])
+def test_a_change_that_is_rounding_has_no_sign(plain: Evaluation, rounding: float) -> None:
+    row = next(line for line in shown(better(plain, rounding), plain).splitlines() if line.startswith("│ change"))
+
+    assert {cell.strip() for cell in row.strip("│").split("│")} == {"change", "0.00"}
+
+
 def test_a_baseline_at_other_resolutions_is_not_compared(plain: Evaluation) -> None:
     scores = {(mode, 2 * resolution): score for (mode, resolution), score in plain.scores.items()}
 
