@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from octoscale.loss.distance import Metric
+from octoscale.loss.negatives import Negatives
 from octoscale.settings import Settings
 
 
@@ -15,6 +16,14 @@ class LossConfig(Settings):
     metric: Metric = "euclidean"
     normalize: bool = False
     terms: tuple[Literal["hhh", "hll", "lhh", "lll"], ...] = Field(("hhh", "hll", "lhh", "lll"), min_length=1)
+
+    negatives: str = Field("hardest", description="which negative an anchor gets; the others survive label noise")
+
+    @field_validator("negatives")
+    @classmethod
+    def _known(cls, negatives: str) -> str:
+        Negatives.parse(negatives)
+        return negatives
 
     @field_validator("terms")
     @classmethod

@@ -25,21 +25,21 @@ def project(embeddings: Tensor, *, metric: Metric, normalize: bool) -> Tensor:
     return F.normalize(embeddings, dim=1, eps=1e-12) if normalize or metric == "cosine" else embeddings
 
 
-def distance(a: Tensor, b: Tensor, *, metric: Metric) -> Tensor:
-    """Distance between matching rows of projected embeddings, from their direct difference.
+def distance_and_slope(difference: Tensor, *, metric: Metric) -> tuple[Tensor, Tensor]:
+    """The distance of two projected embeddings from their direct difference a − b, and how it grows.
 
     Never through the Gram matrix: at distance 0.03 and norm 23 its gradient is off by 11 %.
 
     Args:
-        a, b: [n, d], as `project` returns them.
+        difference: [n, d].
 
     Returns:
-        [n]; the gradient of `euclidean` at distance 0 is 0.
+        [n], the distance; [n], s with ∂distance/∂a = s · (a − b), which is 0 at `euclidean` distance 0.
     """
-    squared = (a - b).square().sum(1)
+    squared = difference.square().sum(1)
     if metric == "euclidean_squared":
-        return squared
+        return squared, torch.full_like(squared, 2.0)
     if metric == "cosine":
-        return squared / 2
-    apart = squared > 0
-    return torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
+        return squared / 2, torch.ones_like(squared)
+    distance = squared.sqrt()
+    return distance, torch.where(distance > 0, 1 / distance, 0.0)

@@ -1,34 +1,118 @@
-"""Embeddings of all ranks on every rank, with gradients that find their way home."""
+"""What the ranks tell each other: who is where, whole blocks in turn, single rows on request, and answers."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-class _GatherRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        ranks = dist.get_world_size(group)
-        gathered = rows.new_empty((ranks * rows.shape[0], *rows.shape[1:]))
-        dist.all_gather(list(gathered.chunk(ranks)), rows.contiguous(), group=group)
+class Exchange:
+    """The ranks of `group`, each with `rows` rows of the global batch; a single process without a group.
+
+    Every method is called by all ranks together. Rank r owns rows r·rows … (r+1)·rows − 1.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None, rows: int) -> None:
+        self.group = group
+        self.rows = rows
+        self.world_size = 1 if group is None else dist.get_world_size(group)
+        self.rank = 0 if group is None else dist.get_rank(group)
+        self.first = self.rank * rows
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Every rank's `values`, equal in shape: [W, *values.shape]."""
+        if self.group is None:
+            return values[None]
+        gathered = values.new_empty((self.world_size, *values.shape))
+        dist.all_gather(list(gathered.unbind()), values.contiguous(), group=self.group)
         return gathered
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        # Every rank used every row: a row's gradient is the sum of what all ranks found for it.
-        # A copy, since autograd may use the tensor it hands over elsewhere too.
-        gradient = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient, group=ctx.group)
-        return gradient.chunk(dist.get_world_size(ctx.group))[dist.get_rank(ctx.group)], None
+    def visits(self, own: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
+        """(Owner, its tensors) of the next ⌊W/2⌋ ranks, the half ring; the following ones are on their way meanwhile.
+
+        Any two ranks meet in this way, once; opposite ones of an even number meet on both sides.
+        """
+        hops = self.world_size // 2
+        arriving = self._start(own, 1) if hops else None
+        for hop in range(1, hops + 1):
+            assert arriving is not None
+            blocks, works = arriving
+            for work in works:
+                work.wait()
+            arriving = self._start(own, hop + 1) if hop < hops else None
+            yield (self.rank + hop) % self.world_size, blocks
+
+    def _start(self, own: Sequence[Tensor], hop: int) -> tuple[list[Tensor], list[dist.Work]]:
+        assert self.group is not None
+        towards, source = (
+            dist.get_global_rank(self.group, (self.rank + step) % self.world_size) for step in (-hop, hop)
+        )
+        blocks = [torch.empty_like(tensor) for tensor in own]
+        operations = [dist.P2POp(dist.isend, tensor.contiguous(), towards, self.group) for tensor in own]
+        operations += [dist.P2POp(dist.irecv, block, source, self.group) for block in blocks]
+        return blocks, dist.batch_isend_irecv(operations)
+
+    def deliver(self, for_rank: dict[int, Tensor], like: Tensor) -> list[Tensor]:
+        """Give each visited rank its answer; get the answers of the ranks that this one visited.
+
+        Args:
+            for_rank: the answers to the ranks of the half ring, each of the shape and type of `like`.
+        """
+        if self.group is None:
+            return []
+        hops = range(1, self.world_size // 2 + 1)
+        visited = {(self.rank + hop) % self.world_size for hop in hops}
+        visitors = {(self.rank - hop) % self.world_size for hop in hops}
+        sent = [like.numel() if rank in visited else 0 for rank in range(self.world_size)]
+        received = [like.numel() if rank in visitors else 0 for rank in range(self.world_size)]
+        assert for_rank.keys() == visited
+        parts = [for_rank[rank].flatten() for rank in sorted(visited)]
+        answers = self._all_to_all(torch.cat(parts), sent, received)
+        return [answer.view_as(like) for answer in answers.split([size for size in received if size])]
+
+    def fetch(self, ids: Tensor, source: Tensor) -> "Fetched":
+        """Rows of other ranks.
+
+        Args:
+            ids: int64 [n], rows of the global batch, ascending, none of them this rank's own.
+            source: [rows, d], this rank's rows, for the others.
+        """
+        if self.group is None:
+            assert not len(ids)
+            return Fetched(self, ids, source[:0], ids, [0], [0])
+        wanted = torch.bincount(ids // self.rows, minlength=self.world_size)
+        asked = torch.empty_like(wanted)
+        dist.all_to_all_single(asked, wanted, group=self.group)
+        wanted_sizes, asked_sizes = wanted.tolist(), asked.tolist()
+        asked_ids = self._all_to_all(ids, wanted_sizes, asked_sizes) - self.first
+        rows = self._all_to_all(source[asked_ids], asked_sizes, wanted_sizes)
+        return Fetched(self, ids, rows, asked_ids, wanted_sizes, asked_sizes)
+
+    def _all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        output = values.new_empty((sum(received), *values.shape[1:]))
+        dist.all_to_all_single(output, values.contiguous(), received, sent, group=self.group)
+        return output
 
 
-def gather_rows(rows: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """All ranks' rows in rank order, the same on every rank: [W · n, …] from [n, …].
+@dataclass(frozen=True)
+class Fetched:
+    """Rows of other ranks, and the way back to them.
 
-    Its gradient is summed over the ranks before it returns to the owner of the row.
+    Attributes:
+        ids: int64 [n], ascending, rows of the global batch.
+        rows: [n, d].
     """
-    gathered: Tensor = _GatherRows.apply(rows, group)
-    return gathered
+
+    exchange: Exchange
+    ids: Tensor
+    rows: Tensor
+    asked: Tensor
+    wanted_sizes: list[int]
+    asked_sizes: list[int]
+
+    def give_back(self, gradients: Tensor, total: Tensor) -> None:
+        """Return the gradients [n, d] of the fetched rows to their owners; add what arrives to `total` [rows, d]."""
+        if self.exchange.group is not None:
+            total.index_add_(0, self.asked, self.exchange._all_to_all(gradients, self.wanted_sizes, self.asked_sizes))

@@ -1,49 +1,172 @@
-"""Which positive and which negative each anchor gets: indices only (paper §3.2, Eq. 6–10)."""
+"""The nearest negatives of every anchor over the global batch: indices only (paper §3.2, Eq. 6–10)."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-# Anchors per block of the distance matrix: bounds the memory at block × B values.
-_BLOCK = 1024
+from octoscale.loss.exchange import Exchange
+from octoscale.loss.groups import Groups
+from octoscale.loss.keys import NONE, merge
+from octoscale.loss.refinement import refine
+from octoscale.loss.rows import Rows, coarse_dtype, prepare
+from octoscale.loss.screening import Bound, screen
+
+Side = Literal["high", "low"]
+SIDES: tuple[Side, Side] = ("high", "low")
+
+# Term ─▶ (resolution of the anchor, resolution of positive and negative); Eq. 7–10.
+TERMS: Mapping[str, tuple[Side, Side]] = {
+    "hhh": ("high", "high"),
+    "hll": ("high", "low"),
+    "lhh": ("low", "high"),
+    "lll": ("low", "low"),
+}
+_TERM_OF = {sides: term for term, sides in TERMS.items()}
 
 
 @dataclass(frozen=True)
-class Triplets:
-    """Rows of the global batch: int64 [t] each, in ascending order of anchors."""
+class Tiling:
+    """How the distance matrix is cut; the choice of negatives does not depend on it.
 
-    anchors: Tensor
-    positives: Tensor
-    negatives: Tensor
+    Attributes:
+        tile: rows and columns of a tile; a multiple of `segment`.
+        segment: candidates that share one lower bound.
+        dtype: precision of the first pass.
+    """
+
+    tile: int
+    segment: int
+    dtype: torch.dtype
+
+    @classmethod
+    def fitting(cls, vectors: Tensor) -> "Tiling":
+        """For one rank's rows [n, d]."""
+        # Bounding all segments of an anchor and searching one of them are balanced at √n.
+        segment = 2 ** min(10, max(4, round(len(vectors).bit_length() / 2)))
+        # On a CPU a tile of bf16 stays in the second-level cache; a GPU wants few and large ones.
+        tile = max(segment, 4096 if vectors.device.type == "cuda" else 1024)
+        return cls(tile, segment, coarse_dtype(vectors.device, vectors.dtype))
 
 
-@torch.no_grad()
-def mine(anchors: Tensor, candidates: Tensor, rows: Tensor, identities: Tensor) -> Triplets:
-    """Hardest positive and hardest negative of each anchor row.
+@dataclass(frozen=True)
+class _Block:
+    """One rank's rows, sorted by label, and what is known of their neighbours.
 
-    Positive: the farthest candidate of the anchor's identity that is not the anchor's own image (at
-    exactly two images per identity, the other one). Negative: the nearest candidate of another
-    identity. Ties go to the lowest row.
+    Attributes:
+        order: int64 [n], place of each sorted row among the rank's rows; None where they are sorted as they are.
+        keys: by term, int64 [n, count], sorted as the rows are, changed in place.
+        floors: by term, fp32 [n], sorted as the rows are.
+    """
+
+    sides: Mapping[Side, Rows]
+    order: Tensor | None
+    keys: Mapping[str, Tensor]
+    floors: Mapping[str, Tensor] | None
+
+    def result(self, term: str) -> Tensor:
+        """The keys of a term in the rank's own order."""
+        keys = self.keys[term]
+        return keys if self.order is None else torch.empty_like(keys).index_copy_(0, self.order, keys)
+
+
+class NegativeSearch:
+    """The nearest negatives of this rank's rows among all ranks' rows.
 
     Args:
-        anchors: [n, d], projected embeddings that the anchors are taken from, whole global batch.
-        candidates: [n, d], projected embeddings that positives and negatives are taken from.
-        rows: int64 [m], which rows of `anchors` to mine for, ascending.
-        identities: int64 [n].
-
-    Returns:
-        Triplets of those anchors that have both a positive and a negative.
+        groups: of the global batch.
+        exchange: with the other ranks.
+        tiling: of the work.
+        scale: `Rows.scale`, the same on all ranks.
+        terms: which of TERMS.
+        count: how many negatives of each anchor.
     """
-    columns = torch.arange(len(candidates), device=candidates.device)
-    chosen = []
-    for block in rows.split(_BLOCK):
-        # [block, n]; the direct differences, since the matrix-product shortcut loses near neighbours.
-        distances = torch.cdist(anchors[block], candidates, compute_mode="donot_use_mm_for_euclid_dist")
-        same = identities[block, None] == identities[None, :]
-        own = block[:, None] == columns[None, :]
-        farthest, positives = distances.masked_fill(~same | own, -1.0).max(1)
-        nearest, negatives = distances.masked_fill(same, torch.inf).min(1)
-        usable = (farthest >= 0) & torch.isfinite(nearest)
-        chosen.append(torch.stack([block, positives, negatives])[:, usable])
-    return Triplets(*torch.cat(chosen, dim=1))
+
+    def __init__(
+        self, groups: Groups, exchange: Exchange, tiling: Tiling, *, scale: float, terms: Sequence[str], count: int
+    ) -> None:
+        self._groups = groups
+        self._exchange = exchange
+        self._tiling = tiling
+        self._scale = scale
+        self._terms = terms
+        self._count = count
+
+    @torch.no_grad()
+    def nearest(self, vectors: Mapping[Side, Tensor], floors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Keys of the nearest negatives, by term: int64 [n, count], ascending; NONE where there are not so many.
+
+        Args:
+            vectors: by side, [n, d], this rank's projected embeddings.
+            floors: by term, fp32 [n]: squared distance (scaled) that a negative must exceed; None for no limit.
+        """
+        exchange = self._exchange
+        # Distances do not see the centre: each rank may take its own.
+        center = torch.stack([rows.mean(0) for rows in vectors.values()]).mean(0)
+        own = self._block(exchange.rank, vectors, floors, center)
+        for sides in (("high", "high"), ("low", "low"), ("high", "low")):
+            self._meet(own, own, *sides)
+        answers = {}
+        # By term the floors, after the two sides' rows.
+        luggage = [*(vectors[side] for side in SIDES), *(floors[term] for term in self._terms if floors is not None)]
+        for owner, tensors in exchange.visits(luggage):
+            their_floors = None if floors is None else dict(zip(self._terms, tensors[2:], strict=True))
+            visitor = self._block(owner, dict(zip(SIDES, tensors[:2], strict=True)), their_floors, center)
+            for own_side, their_side in self._share(owner):
+                self._meet(own, visitor, own_side, their_side)
+            answers[owner] = torch.stack([visitor.result(term) for term in self._terms])
+        found = torch.stack([own.result(term) for term in self._terms])
+        for answer in exchange.deliver(answers, found):
+            found = merge(found, answer)
+        return dict(zip(self._terms, found, strict=True))
+
+    def _share(self, owner: int) -> Iterator[tuple[Side, Side]]:
+        """Which sides of this rank meet which sides of a visitor: all, but half where the two meet on both ranks."""
+        exchange = self._exchange
+        shared = 2 * abs(owner - exchange.rank) == exchange.world_size
+        for own_side in SIDES:
+            for their_side in SIDES:
+                side_of_lower_rank = own_side if exchange.rank < owner else their_side
+                if not shared or side_of_lower_rank == ("high" if exchange.rank < owner else "low"):
+                    yield own_side, their_side
+
+    def _meet(self, x: _Block, y: _Block, x_side: Side, y_side: Side) -> None:
+        """All distances between a side of x and one of y: each tile serves a term of rows and one of columns."""
+        if _TERM_OF[x_side, y_side] not in self._terms:
+            x, y, x_side, y_side = y, x, y_side, x_side
+        ahead, back = _TERM_OF[x_side, y_side], _TERM_OF[y_side, x_side]
+        if ahead not in self._terms:
+            return
+        a, b = x.sides[x_side], y.sides[y_side]
+        both = back in self._terms and a is not b
+        segment = self._tiling.segment
+        minima, back_minima = screen(
+            a, b, segment=segment, tile=self._tiling.tile, both=both,
+            anchor_limits=None if x.floors is None else Bound.of(a, b, segment).limits(x.floors[ahead]),
+            candidate_limits=None if y.floors is None or not both else Bound.of(b, a, segment).limits(y.floors[back]),
+        )  # fmt: skip
+        refine(x.keys[ahead], a, b, minima, floors=None if x.floors is None else x.floors[ahead])
+        if both:
+            refine(y.keys[back], b, a, back_minima, floors=None if y.floors is None else y.floors[back])
+
+    def _block(
+        self, owner: int, vectors: Mapping[Side, Tensor], floors: Mapping[str, Tensor] | None, center: Tensor
+    ) -> _Block:
+        rows = self._exchange.rows
+        first = owner * rows
+        labels = self._groups.labels[first : first + rows]
+        ids = torch.arange(first, first + rows, device=labels.device)
+        order = None
+        if bool((labels[1:] < labels[:-1]).any()):
+            order = labels.argsort(stable=True)
+            labels, ids = labels[order], ids[order]
+            vectors = {side: source[order] for side, source in vectors.items()}
+            floors = None if floors is None else {term: floor[order] for term, floor in floors.items()}
+        sides = {
+            side: prepare(source, ids, labels, center=center, scale=self._scale, dtype=self._tiling.dtype)
+            for side, source in vectors.items()
+        }
+        keys = {term: torch.full((rows, self._count), NONE, device=ids.device) for term in self._terms}
+        return _Block(sides, order, keys, floors)

@@ -2,29 +2,29 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from octoscale.errors import OctoscaleError
-from octoscale.loss.distance import METRICS, Metric, distance, project
-from octoscale.loss.exchange import gather_rows
-from octoscale.loss.mining import Triplets, mine
-
-# Term ─▶ (resolution of the anchor, resolution of positive and negative); Eq. 7–10.
-TERMS: Mapping[str, tuple[str, str]] = {
-    "hhh": ("high", "high"),
-    "hll": ("high", "low"),
-    "lhh": ("low", "high"),
-    "lll": ("low", "low"),
-}
+from octoscale.loss.checks import agree, check_options, check_tensors
+from octoscale.loss.closed_form import evaluate_term
+from octoscale.loss.distance import Metric, project
+from octoscale.loss.exchange import Exchange
+from octoscale.loss.groups import Groups
+from octoscale.loss.mining import SIDES, TERMS, Side, Tiling
+from octoscale.loss.negatives import Negatives
+from octoscale.loss.triplets import Table, Triplets, mine
 
 
 @dataclass(frozen=True)
 class TermResult:
-    """One term on this rank's anchors: scalars [], detached, whose mean over the ranks is that of the global batch."""
+    """One term on this rank's anchors: scalars [], detached, whose mean over the ranks is that of the global batch.
+
+    Distances are means over the triplets' anchors, where every anchor counts: one without a negative by the rule as 0.
+    """
 
     loss: Tensor
     active_fraction: Tensor
@@ -50,45 +50,105 @@ def octuplet(
     metric: Metric = "euclidean",
     normalize: bool = False,
     terms: Iterable[str] = tuple(TERMS),
+    negatives: str = "hardest",
     group: dist.ProcessGroup | None = None,
+    tiling: Tiling | None = None,
 ) -> Octuplet:
-    """The octuplet loss with its parts. Arguments and errors are those of `octuplet_loss`."""
-    terms = tuple(terms)
-    _check(high, low, identities, margin, metric, terms)
-    ranks = 1 if group is None else dist.get_world_size(group)
-    first = 0 if group is None else dist.get_rank(group) * len(high)
-    if group is not None:
-        high, low, identities = (gather_rows(rows, group) for rows in (high, low, identities))
-    # After the exchange, so that every rank sees the same fault and none is left waiting.
-    _check_finite(high, low)
+    """The octuplet loss with its parts. Arguments and errors are those of `octuplet_loss`.
 
+    `tiling` cuts the work otherwise than is best here; it changes no result.
+    """
+    terms = tuple(terms)
+    check_options(margin, metric, terms)
+    rule = Negatives.parse(negatives)
+    check_tensors(high, low, identities)
     with torch.autocast(high.device.type, enabled=False):
         # Half precision may embed, but never subtracts.
         wide = torch.promote_types(high.dtype, torch.float32)
-        vectors = {
-            "high": project(high.to(wide), metric=metric, normalize=normalize),
-            "low": project(low.to(wide), metric=metric, normalize=normalize),
-        }
-        rows, anchor_count = _own_anchors(identities, first, len(identities) // ranks)
-        results, total = {}, high.new_zeros((), dtype=wide)
-        for term in terms:
-            anchor_kind, other_kind = TERMS[term]
-            a, other = vectors[anchor_kind], vectors[other_kind]
-            triplets = mine(a, other, rows, identities)
-            to_positive = distance(a[triplets.anchors], other[triplets.positives], metric=metric)
-            to_negative = distance(a[triplets.anchors], other[triplets.negatives], metric=metric)
-            hinge = (to_positive - to_negative + margin).clamp_min(0)
-            # Eq. 5 with |T| = all anchors of the global batch: the mean over ranks is the mean over anchors.
-            term_loss = hinge.sum() * (ranks / anchor_count)
-            total = total + term_loss
-            results[term] = TermResult(
-                term_loss.detach(),
-                (hinge > 0).to(wide).sum().detach() * (ranks / anchor_count),
-                to_positive.detach().sum() * (ranks / anchor_count),
-                to_negative.detach().sum() * (ranks / anchor_count),
-                triplets,
-            )
+        high, low = (project(side.to(wide), metric=metric, normalize=normalize) for side in (high, low))
+        vectors: dict[Side, Tensor] = {"high": high.detach(), "low": low.detach()}
+        wants_gradient = torch.is_grad_enabled() and (high.requires_grad or low.requires_grad)
+        largest_norm, wants_gradient = agree(vectors, group, wants_gradient=wants_gradient)
+        exchange = Exchange(group, len(high))
+        groups = Groups.of(exchange.gather(identities).flatten(), negatives=rule.count)
+        triplets = mine(
+            vectors, groups, exchange,
+            rule=rule, metric=metric, terms=terms, largest_norm=largest_norm, tiling=tiling,
+        )  # fmt: skip
+        results, gradients = _evaluate(
+            vectors, triplets, groups.anchor_count, exchange,
+            metric=metric, margin=margin, wants_gradient=wants_gradient,
+        )  # fmt: skip
+    total = torch.stack([result.loss for result in results.values()]).sum()
+    if gradients is not None:
+        total = _WithGradients.apply(total, high, low, *gradients)
     return Octuplet(total, results)
+
+
+def _evaluate(
+    vectors: Mapping[Side, Tensor],
+    triplets: Mapping[str, Triplets],
+    anchor_count: int,
+    exchange: Exchange,
+    *,
+    metric: Metric,
+    margin: float,
+    wants_gradient: bool,
+) -> tuple[dict[str, TermResult], list[Tensor] | None]:
+    """Each term of this rank's anchors, and the gradients [n, d] of its high and low rows from all ranks' anchors."""
+    # Eq. 5 with |T| = all anchors of the global batch: the mean over ranks is the mean over anchors.
+    weight = exchange.world_size / anchor_count
+    tables = {side: Table.of(vectors[side], _needed(triplets, side), exchange) for side in SIDES}
+    gradients = {side: torch.zeros_like(table.rows) for side, table in tables.items()} if wants_gradient else None
+    results = {}
+    for term, chosen in triplets.items():
+        anchor_side, side = TERMS[term]
+        table = tables[side]
+        negatives = chosen.negatives if chosen.negatives.ndim == 2 else chosen.negatives[:, None]
+        sums = evaluate_term(
+            vectors[anchor_side],
+            table.rows,
+            (chosen.anchors - exchange.first, table.place(chosen.positives), table.place(negatives)),
+            metric=metric,
+            margin=margin,
+            weight=weight,
+            gradients=None if gradients is None else (gradients[anchor_side], gradients[side]),
+        )
+        loss, active, to_positive, to_negative = (sums * weight).to(table.rows.dtype).unbind()
+        results[term] = TermResult(loss, active, to_positive, to_negative, chosen)
+    if gradients is None:
+        return results, None
+    own = []
+    for side, table in tables.items():
+        mine_, borrowed = gradients[side].split([exchange.rows, len(table.fetched.ids)])
+        table.fetched.give_back(borrowed, mine_)
+        own.append(mine_)
+    return results, own
+
+
+def _needed(triplets: Mapping[str, Triplets], side: Side) -> Tensor:
+    """The rows of `side` that positives and negatives are, of all terms."""
+    chosen = [t for term, t in triplets.items() if TERMS[term][1] == side]
+    some = next(iter(triplets.values())).anchors
+    return torch.cat([some[:0], *(ids.flatten() for t in chosen for ids in (t.positives, t.negatives))])
+
+
+class _WithGradients(torch.autograd.Function):
+    """A number whose gradients are known already."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, loss: Tensor, high: Tensor, low: Tensor, high_gradient: Tensor, low_gradient: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(high_gradient, low_gradient)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[1:3]
+        known = ctx.saved_tensors
+        return None, *(g * gradients[0] if need else None for g, need in zip(known, needed, strict=True)), None, None
 
 
 def octuplet_loss(
@@ -100,6 +160,7 @@ def octuplet_loss(
     metric: Metric = "euclidean",
     normalize: bool = False,
     terms: Iterable[str] = tuple(TERMS),
+    negatives: str = "hardest",
     group: dist.ProcessGroup | None = None,
 ) -> Tensor:
     """Sum over `terms` of the mean over all anchors of max(0, d(a,p) − d(a,n) + margin) (Eq. 5, 7–11).
@@ -120,6 +181,8 @@ def octuplet_loss(
         metric: `euclidean`, `euclidean_squared` or `cosine` (Eq. 2–4).
         normalize: put the embeddings on the unit sphere first.
         terms: any subset of hhh, hll, lhh, lll: resolution of anchor, positive, negative.
+        negatives: `hardest` (the paper's), or `rank(k)`, `top_k_mean(k)`, `semihard`, `positive_aware(alpha)`, which
+            survive mislabelled images: see `Negatives.parse`. An anchor without a negative by the rule counts as 0.
         group: process group over whose ranks the batch is spread.
 
     Returns:
@@ -127,11 +190,12 @@ def octuplet_loss(
 
     Raises:
         OctoscaleError (a ValueError): shapes, dtypes or devices that do not fit together, NaN or infinite
-            embeddings, an unknown term or metric, or a batch without a single triplet.
+            embeddings, an unknown term, metric or rule, or a batch without a single triplet.
     """
     return octuplet(
-        high, low, identities, margin=margin, metric=metric, normalize=normalize, terms=terms, group=group
-    ).loss
+        high, low, identities,
+        margin=margin, metric=metric, normalize=normalize, terms=terms, negatives=negatives, group=group,
+    ).loss  # fmt: skip
 
 
 class OctupletLoss(nn.Module):
@@ -144,76 +208,24 @@ class OctupletLoss(nn.Module):
         metric: Metric = "euclidean",
         normalize: bool = False,
         terms: Iterable[str] = tuple(TERMS),
+        negatives: str = "hardest",
         group: dist.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
-        self.margin, self.metric, self.normalize, self.terms, self.group = (
-            margin, metric, normalize, tuple(terms), group,
-        )  # fmt: skip
-        _check_options(margin, metric, self.terms)
+        self.margin, self.metric, self.normalize, self.terms = margin, metric, normalize, tuple(terms)
+        self.negatives, self.group = negatives, group
+        check_options(margin, metric, self.terms)
+        Negatives.parse(negatives)
 
     def forward(self, high: Tensor, low: Tensor, identities: Tensor) -> Tensor:
         return octuplet_loss(
             high, low, identities,
-            margin=self.margin, metric=self.metric, normalize=self.normalize, terms=self.terms, group=self.group,
+            margin=self.margin, metric=self.metric, normalize=self.normalize, terms=self.terms,
+            negatives=self.negatives, group=self.group,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        return f"margin={self.margin}, metric={self.metric!r}, normalize={self.normalize}, terms={self.terms}"
-
-
-def _own_anchors(identities: Tensor, first: int, count: int) -> tuple[Tensor, int]:
-    """This rank's anchors as rows of the global batch, and the number of anchors on all ranks."""
-    _, inverse, images = torch.unique(identities, return_inverse=True, return_counts=True)
-    if len(images) < 2:
-        raise OctoscaleError(
-            f"all {len(identities)} images of the global batch show one identity, so no negative exists; "
-            "give at least two identities"
+        return (
+            f"margin={self.margin}, metric={self.metric!r}, normalize={self.normalize}, terms={self.terms}, "
+            f"negatives={self.negatives!r}"
         )
-    is_anchor = images[inverse] > 1
-    anchor_count = int(is_anchor.sum())
-    if not anchor_count:
-        raise OctoscaleError(
-            f"none of the {len(images)} identities in the global batch has two images, so no positive exists; "
-            "give at least two images of an identity"
-        )
-    own = torch.arange(first, first + count, device=identities.device)
-    return own[is_anchor[own]], anchor_count
-
-
-def _check_options(margin: float, metric: str, terms: tuple[str, ...]) -> None:
-    if metric not in METRICS:
-        raise OctoscaleError(f"unknown metric {metric!r}; use one of {', '.join(get_args(Metric))}")
-    unknown = [term for term in terms if term not in TERMS]
-    if unknown or not terms or len(set(terms)) < len(terms):
-        raise OctoscaleError(f"terms must be distinct and from {', '.join(TERMS)}, at least one; got {terms}")
-    if not (margin >= 0 and margin < float("inf")):
-        raise OctoscaleError(f"margin must be a finite number ≥ 0, not {margin}")
-
-
-def _check(high: Tensor, low: Tensor, identities: Tensor, margin: float, metric: str, terms: tuple[str, ...]) -> None:
-    _check_options(margin, metric, terms)
-    if high.ndim != 2 or high.shape != low.shape or identities.shape != high.shape[:1]:
-        raise OctoscaleError(
-            "high and low must be [B, d] and identities [B]; "
-            f"got {tuple(high.shape)}, {tuple(low.shape)} and {tuple(identities.shape)}"
-        )
-    if not (high.is_floating_point() and high.dtype == low.dtype):
-        raise OctoscaleError(f"high and low must be floating and of one dtype, not {high.dtype} and {low.dtype}")
-    if identities.dtype != torch.int64:
-        raise OctoscaleError(f"identities must be int64, not {identities.dtype}")
-    if not (high.device == low.device == identities.device):
-        raise OctoscaleError(
-            f"high, low and identities must share a device, not {high.device}, {low.device}, {identities.device}"
-        )
-
-
-def _check_finite(high: Tensor, low: Tensor) -> None:
-    for name, embeddings in (("high", high), ("low", low)):
-        finite = torch.isfinite(embeddings).all(1)
-        if not bool(finite.all()):
-            row = int((~finite).nonzero()[0])
-            raise OctoscaleError(
-                f"{int((~finite).sum())} of {len(embeddings)} {name} embeddings are NaN or infinite, the first is "
-                f"row {row}; lower the learning rate or check the images of that row"
-            )

@@ -1,5 +1,6 @@
 """Real gloo processes for tests: one function on every rank, its results back, its traceback on failure."""
 
+import gc
 import os
 import socket
 import tempfile
@@ -64,4 +65,6 @@ def _rank(rank: int, world_size: int, function: Callable[..., Any], arguments: t
         raise
     finally:
         if world_size > 1:
+            # A caught error's frames hold the group; gloo's threads do not survive the end of the interpreter.
+            gc.collect()
             dist.destroy_process_group()
