@@ -36,28 +36,28 @@ def evaluate_term(
     Returns:
         fp64 [4], sums over the triplets: of the hinge, of the active ones, of d(a,p), of d(a,n).
     """
+    ranked = triplets[2].T.contiguous()
     sums = torch.zeros(4, dtype=torch.float64, device=anchors.device)
-    count = triplets[2].shape[1]
     for part in blocks(len(triplets[0]), _ANCHORS_AT_ONCE):
-        anchor, positive, negatives = (rows[part] for rows in triplets)
-        a = anchors[anchor]
-        to_positive = a - others[positive]
-        to_negatives = [a - others[negatives[:, k]] for k in range(count)]
+        anchor, positive, *negatives = (rows[part] for rows in (*triplets[:2], *ranked))
+        a = anchors.index_select(0, anchor)
+        to_positive = a - others.index_select(0, positive)
+        to_negatives = [a - others.index_select(0, negative) for negative in negatives]
         positive_distance, positive_slope = distance_and_slope(to_positive, metric=metric)
         measured = [distance_and_slope(difference, metric=metric) for difference in to_negatives]
         negative_distance = torch.stack([distance for distance, _ in measured]).mean(0)
         hinge = (positive_distance - negative_distance + margin).clamp_min(0)
         active = hinge > 0
-        columns = torch.stack([hinge, active.to(hinge.dtype), positive_distance, negative_distance])
-        sums += columns.sum(1, dtype=torch.float64)
+        parts = torch.stack([hinge, active.to(hinge.dtype), positive_distance, negative_distance])
+        sums += parts.sum(1, dtype=torch.float64)
         if gradients is not None:
             for_anchors, for_others = gradients
             factor = active.to(hinge.dtype) * weight
             toward = to_positive.mul_((positive_slope * factor)[:, None])
             for_others.index_add_(0, positive, toward, alpha=-1)
             for k, (_, slope) in enumerate(measured):
-                away = to_negatives[k].mul_((slope * factor / count)[:, None])
-                for_others.index_add_(0, negatives[:, k], away)
+                away = to_negatives[k].mul_((slope * factor / len(negatives))[:, None])
+                for_others.index_add_(0, negatives[k], away)
                 toward.sub_(away)
             for_anchors.index_add_(0, anchor, toward)
     return sums

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from octoscale.loss.groups import Groups
 from octoscale.loss.keys import NONE, merge
 from octoscale.loss.refinement import refine
 from octoscale.loss.rows import Rows, coarse_dtype, prepare
-from octoscale.loss.screening import Bound, screen
+from octoscale.loss.screening import Backend, Bound, screen
 
 Side = Literal["high", "low"]
 SIDES: tuple[Side, Side] = ("high", "low")
@@ -35,20 +36,25 @@ class Tiling:
         tile: rows and columns of a tile; a multiple of `segment`.
         segment: candidates that share one lower bound.
         dtype: precision of the first pass.
+        backend: of the first pass.
     """
 
     tile: int
     segment: int
     dtype: torch.dtype
+    backend: Backend = "torch"
 
     @classmethod
     def fitting(cls, vectors: Tensor) -> "Tiling":
         """For one rank's rows [n, d]."""
         # Bounding all segments of an anchor and searching one of them are balanced at √n.
         segment = 2 ** min(10, max(4, round(len(vectors).bit_length() / 2)))
-        # On a CPU a tile of bf16 stays in the second-level cache; a GPU wants few and large ones.
-        tile = max(segment, 4096 if vectors.device.type == "cuda" else 1024)
-        return cls(tile, segment, coarse_dtype(vectors.device, vectors.dtype))
+        dtype = coarse_dtype(vectors.device, vectors.dtype)
+        if vectors.device.type == "cuda":
+            fused = dtype != torch.float64 and find_spec("triton") is not None
+            return cls(4096, max(128, segment), dtype, "triton" if fused else "torch")
+        # A tile of bf16 stays in the second-level cache.
+        return cls(max(segment, 1024), segment, dtype)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class NegativeSearch:
         both = back in self._terms and a is not b
         segment = self._tiling.segment
         minima, back_minima = screen(
-            a, b, segment=segment, tile=self._tiling.tile, both=both,
+            a, b, segment=segment, tile=self._tiling.tile, backend=self._tiling.backend, both=both,
             anchor_limits=None if x.floors is None else Bound.of(a, b, segment).limits(x.floors[ahead]),
             candidate_limits=None if y.floors is None or not both else Bound.of(b, a, segment).limits(y.floors[back]),
         )  # fmt: skip

@@ -113,10 +113,9 @@ def _shortlist(
         if floors is not None:
             forbidden |= squared + slack <= floors[anchor][:, :, None]
         squared.masked_fill_(forbidden, torch.inf)
-        # One more than wanted, to see how far it is: the segment may have no more than wanted.
-        values, places = squared.topk(min(count + 1, segment), dim=2, largest=False)
-        values = F.pad(values, (0, count + 1 - values.shape[2]), value=torch.inf)
-        places = F.pad(places, (0, count + 1 - places.shape[2]))[:, :, :count]
+        # One more than wanted, to see how far it is.
+        values, places = _least(squared, count + 1)
+        places = places[:, :, :count]
         # Infinity − infinity is no doubt: there is nothing to confuse.
         doubt = values[:, :, count] - values[:, :, count - 1] <= 2 * slack[:, :, 0]
         if floors is not None:
@@ -144,6 +143,20 @@ def _exhaust(
     keys = keys_of(squared.masked_fill(~allowed, torch.inf), candidates.ids[columns])
     least = keys.topk(min(count, segment), largest=False).values
     return F.pad(least, (0, count - least.shape[1]), value=NONE)
+
+
+def _least(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` least of the last axis, ascending, infinite where there are not so many; and their places.
+
+    The place of the last one is not wanted by anyone: with two, which is nearly always, that saves a sort.
+    """
+    if count == 2:
+        least, places = values.min(dim=2, keepdim=True)
+        second = values.scatter(2, places, torch.inf).amin(2, keepdim=True)
+        return torch.cat([least, second], dim=2), places
+    found, places = values.topk(min(count, values.shape[2]), dim=2, largest=False)
+    missing = count - found.shape[2]
+    return F.pad(found, (0, missing), value=torch.inf), F.pad(places, (0, missing))
 
 
 def _groups(segments: Tensor, segment_count: int) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ def prepare(source: Tensor, ids: Tensor, labels: Tensor, *, center: Tensor, scal
     count, dim = source.shape
     parts = _PARTS[dtype]
     width = -(-(dim + 2 * parts) // 8) * 8
-    coarse = source.new_zeros((count, width), dtype=dtype)
+    coarse = source.new_empty((count, width), dtype=dtype)
     squares, norms, errors = (source.new_empty(count) for _ in range(3))
     # A block at a time: the temporaries stay in the cache.
     for rows in blocks(count, 1024):
@@ -104,6 +104,7 @@ def prepare(source: Tensor, ids: Tensor, labels: Tensor, *, center: Tensor, scal
         for part in range(parts):
             coarse[rows, dim + part] = half.to(dtype)
             half -= coarse[rows, dim + part].to(half.dtype)
+    coarse[:, dim + parts :] = 0
     coarse[:, dim + parts : dim + 2 * parts] = 1
     # Norms are sums of d rounded squares themselves; the centring rounds each coordinate once.
     unit = _SUM_UNIT[source.dtype]

@@ -1,12 +1,17 @@
 """The pass over all pairs: the least distance in every segment of candidates, from coarse products."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from octoscale.loss.rows import Rows, blocks
+
+Backend = Literal["torch", "triton"]
 
 # Relative rounding of a stored tile, and the absolute one of the smallest numbers.
 _STORE_UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
@@ -54,17 +59,14 @@ class Bound:
     def limits(self, floors: Tensor) -> Tensor:
         """Coarse values below these belong to candidates that are not above `floors` (fp32 [n], squared, scaled)."""
         slack = self.absolute(slice(None)).amax(1)
-        limits = (floors.to(slack.dtype) / 2 * (1 - self.relative) - slack).clamp_min_(0)
-        # Rounded down to the type that they are compared in.
-        return (limits * (1 - 2 * self.relative)).to(self.anchors.coarse.dtype)
-
-    @property
-    def relative(self) -> float:
-        return _STORE_UNIT[self.anchors.coarse.dtype]
+        unit = _STORE_UNIT[self.anchors.coarse.dtype]
+        limits = (floors.to(slack.dtype) / 2 * (1 - unit) - slack).clamp_min_(0)
+        # Rounded down: they are compared in the coarse type.
+        return limits * (1 - 2 * unit)
 
     def lowest(self, minima: Minima, rows: slice) -> Tensor:
         """No candidate of the segment is nearer than this half squared distance: [rows, segments]."""
-        values = minima.values[rows].to(self.norms.dtype).mul_(1 - self.relative)
+        values = minima.values[rows].to(self.norms.dtype).mul_(1 - _STORE_UNIT[minima.values.dtype])
         # No distance is below 0, so neither is a bound; rounding may have put values there.
         return values.sub_(self.absolute(rows)).clamp_min_(0)
 
@@ -81,6 +83,7 @@ def screen(
     *,
     segment: int,
     tile: int,
+    backend: Backend = "torch",
     anchor_limits: Tensor | None = None,
     candidate_limits: Tensor | None = None,
     both: bool = True,
@@ -92,7 +95,8 @@ def screen(
     Args:
         anchors, candidates: [n, d] and [m, d].
         segment: a power of two.
-        tile: rows and columns of a tile, a multiple of `segment`.
+        tile: rows and columns of a tile, a multiple of `segment`; the triton backend has its own.
+        backend: `torch`, or `triton` for one fused kernel.
         anchor_limits: [n], candidates with a coarse half squared distance below this are passed over.
         candidate_limits: [m], the same with the roles exchanged.
         both: whether the minima of the candidates over the anchors are wanted too.
@@ -100,6 +104,29 @@ def screen(
     Returns:
         Minima of the anchors over the candidates, and of the candidates over the anchors.
     """
+    if backend == "triton":
+        from octoscale.loss.triton_screening import fused_minima
+
+        forward, backward = fused_minima(
+            anchors, candidates, segment=segment, both=both,
+            anchor_limits=anchor_limits, candidate_limits=candidate_limits,
+        )  # fmt: skip
+    else:
+        with _exact_sums():
+            forward, backward = _tiled_minima(anchors, candidates, segment, tile, anchor_limits, candidate_limits, both)
+    return Minima(forward, segment), Minima(backward, segment)
+
+
+def _tiled_minima(
+    anchors: Rows,
+    candidates: Rows,
+    segment: int,
+    tile: int,
+    anchor_limits: Tensor | None,
+    candidate_limits: Tensor | None,
+    both: bool,
+) -> tuple[Tensor, Tensor]:
+    """What `screen` gives, tile by tile."""
     symmetric = anchors is candidates
     forward = anchors.coarse.new_empty((len(anchors), -(-len(candidates) // segment)))
     # Transposed, as the reduction over rows gives it.
@@ -126,13 +153,25 @@ def screen(
             if (symmetric and columns != rows) or (both and not symmetric):
                 least = _least_of_columns(values, segment, _part(candidate_limits, columns))
                 backward[_segments(rows, segment), columns] = least
-    return Minima(forward, segment), Minima(backward.T, segment)
+    return forward, backward.T
+
+
+@contextmanager
+def _exact_sums() -> Iterator[None]:
+    """Half-precision products on a GPU are summed in fp32 throughout, as the bounds take for granted."""
+    flags = torch.backends.cuda.matmul
+    before = flags.allow_fp16_reduced_precision_reduction
+    flags.allow_fp16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        flags.allow_fp16_reduced_precision_reduction = before
 
 
 def _least_of_rows(values: Tensor, segment: int, limits: Tensor | None) -> Tensor:
     """Least allowed value of each row in each segment of columns: [n, segments] from [n, m]."""
     if limits is not None:
-        values = values.masked_fill(values < limits[:, None], torch.inf)
+        values = values.masked_fill(values < limits.to(values.dtype)[:, None], torch.inf)
     if values.shape[1] % segment:
         values = F.pad(values, (0, -values.shape[1] % segment), value=torch.inf)
     return _amin(values.unflatten(1, (-1, segment)), 2)
@@ -141,7 +180,7 @@ def _least_of_rows(values: Tensor, segment: int, limits: Tensor | None) -> Tenso
 def _least_of_columns(values: Tensor, segment: int, limits: Tensor | None) -> Tensor:
     """Least allowed value of each column in each segment of rows: [segments, m] from [n, m]."""
     if limits is not None:
-        values = values.masked_fill(values < limits[None, :], torch.inf)
+        values = values.masked_fill(values < limits.to(values.dtype)[None, :], torch.inf)
     if len(values) % segment:
         values = F.pad(values, (0, 0, 0, -len(values) % segment), value=torch.inf)
     return _amin(values.unflatten(0, (-1, segment)), 1)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octoscale.errors import OctoscaleError
-from octoscale.loss import TERMS, Octuplet, Triplets, octuplet, octuplet_loss
+from octoscale.loss import TERMS, Octuplet, Triplets, closed_form, keys, octuplet, octuplet_loss, refinement
 from octoscale.loss.mining import Tiling
 from octoscale.loss.rows import coarse_dtype
 from tests.unit.loss import brute_force, oracle
@@ -150,6 +150,25 @@ def test_gradients_equal_those_of_brute_force(metric: Any, normalize: bool, nega
     for gradient, expected in zip(found, wanted, strict=True):
         assert expected.norm() > 0
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_work_done_in_many_parts_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    high, low, identities = (tensor.double() if tensor.is_floating_point() else tensor for tensor in batch(90, 12))
+    expected = brute_force.octuplet(high.requires_grad_(), low, identities, margin=4.0, negatives="top_k_mean(2)")
+    expected[0].backward()
+    wanted, high.grad = high.grad, None
+    for module, name, size in (
+        (closed_form, "_ANCHORS_AT_ONCE", 7), (keys, "_PAIRS_AT_ONCE", 5), (refinement, "_ROWS_AT_ONCE", 32),
+        (refinement, "_TASKS_PER_GROUP", 3), (refinement, "_BYTES_AT_ONCE", 1),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, size)
+    for dtype in (torch.float64, torch.bfloat16):
+        found = octuplet(high, low, identities, margin=4.0, negatives="top_k_mean(2)", tiling=Tiling(32, 16, dtype))
+        found.loss.backward()
+        assert rows_of(found) == {term: triplets.tolist() for term, triplets in expected[1].items()}
+        assert high.grad is not None
+        torch.testing.assert_close(high.grad, wanted, rtol=1e-9, atol=1e-12)
+        high.grad = None
 
 
 def test_fp32_gradients_are_those_of_direct_differences() -> None:
