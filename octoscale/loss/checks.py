@@ -51,7 +51,7 @@ def agree(
         wants_gradient: of this rank.
 
     Returns:
-        The largest norm on any rank, and whether any of them wants a gradient.
+        A number that no norm on any rank exceeds, and whether any of them wants a gradient.
 
     Raises:
         OctoscaleError: on every rank: numbers of rows or dimensions differ, or embeddings are NaN or infinite.
@@ -59,10 +59,10 @@ def agree(
     rows, dim = vectors["high"].shape
     facts = [torch.tensor([rows, dim, wants_gradient], dtype=torch.float64, device=vectors["high"].device)]
     for side in vectors.values():
-        # A norm is no number or infinite where one of its coordinates is, or where its square is too large.
-        norms = torch.linalg.vector_norm(side.double() if side.dtype == torch.float64 else side, dim=1).double()
-        bad = ~norms.isfinite()
-        facts.append(torch.stack([norms.max(), bad.sum().double(), bad.int().argmax().double()]))
+        # NaN where one coordinate is. No squares, which would overflow or vanish.
+        peaks = torch.linalg.vector_norm(side, ord=torch.inf, dim=1).double()
+        bad = ~peaks.isfinite()
+        facts.append(torch.stack([peaks.max(), bad.sum().double(), bad.int().argmax().double()]))
     table = Exchange(group, rows).gather(torch.cat(facts)).tolist()
     for rank, (other_rows, other_dim, *_) in enumerate(table):
         if (other_rows, other_dim) != tuple(table[0][:2]):
@@ -79,4 +79,4 @@ def agree(
                 f"{sum(counts)} of {len(table) * rows} {side_name} embeddings are NaN or infinite, the first is "
                 f"row {first}; lower the learning rate or check the images of that row"
             )
-    return max(max(facts[3], facts[6]) for facts in table), any(facts[2] for facts in table)
+    return max(max(facts[3], facts[6]) for facts in table) * dim**0.5, any(facts[2] for facts in table)

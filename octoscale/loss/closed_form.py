@@ -4,10 +4,7 @@ import torch
 from torch import Tensor
 
 from octoscale.loss.distance import Metric, distance_and_slope
-from octoscale.loss.rows import blocks
-
-# Anchors at a time: their differences stay in the cache.
-_ANCHORS_AT_ONCE = 512
+from octoscale.loss.rows import blocks, rows_at_once
 
 
 @torch.no_grad()
@@ -38,7 +35,7 @@ def evaluate_term(
     """
     ranked = triplets[2].T.contiguous()
     sums = torch.zeros(4, dtype=torch.float64, device=anchors.device)
-    for part in blocks(len(triplets[0]), _ANCHORS_AT_ONCE):
+    for part in blocks(len(triplets[0]), rows_at_once(anchors.device, 2 * anchors[0].nbytes)):
         anchor, positive, *negatives = (rows[part] for rows in (*triplets[:2], *ranked))
         a = anchors.index_select(0, anchor)
         to_positive = a - others.index_select(0, positive)

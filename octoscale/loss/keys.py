@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
-from octoscale.loss.rows import Rows, blocks
+from octoscale.loss.rows import Rows, blocks, rows_at_once
 
 # (bits of the squared distance in fp32) << 32 | row of the global batch. Squared distances are ≥ 0, so their bits
 # are in their order; they are scaled (`Rows.scale`), which makes them comparable between ranks.
 NONE = torch.iinfo(torch.int64).max
-_PAIRS_AT_ONCE = 512
 
 
 def keys_of(squared: Tensor, ids: Tensor) -> Tensor:
@@ -47,7 +46,7 @@ def exact_keys(anchors: Rows, candidates: Rows, anchor_rows: Tensor, candidate_r
 def squared_distances(a: Tensor, b: Tensor, a_rows: Tensor, b_rows: Tensor, scale: float) -> Tensor:
     """Squared distances (scaled) of rows `a_rows` of a and `b_rows` of b, differences and sums in fp64: fp32 [n]."""
     squared = torch.empty(len(a_rows), device=a.device)
-    for part in blocks(len(a_rows), _PAIRS_AT_ONCE):
+    for part in blocks(len(a_rows), rows_at_once(a.device, 8 * a.shape[1])):
         difference = a.index_select(0, a_rows[part]).double().sub_(b.index_select(0, b_rows[part])).mul_(scale)
         squared[part] = difference.square_().sum(1)
     return squared

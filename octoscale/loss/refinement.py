@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octoscale.loss.keys import NONE, exact_keys, keep_least, key_distance, keys_of
-from octoscale.loss.rows import Rows, blocks
+from octoscale.loss.rows import Rows, blocks, rows_at_once
 from octoscale.loss.screening import Bound, Minima
 
 # One rounding of a key's distance to fp32, on either side of a comparison.
 _KEY_SLACK = 1 + 2.0**-22
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 32768
 _TASKS_PER_GROUP = 32
-_BYTES_AT_ONCE = 2 * 2**20
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def _search(
     found = torch.full((len(rows), keys.shape[1]), NONE, device=keys.device)
     clear = (alive & ~unsure).nonzero()[:, 0]
     found[clear] = exact_keys(anchors, candidates, tasks.anchors[clear], chosen[clear])
-    for part in (alive & unsure).nonzero()[:, 0].split(max(1, _BYTES_AT_ONCE // (16 * segment * anchors.dim))):
+    for part in (alive & unsure).nonzero()[:, 0].split(rows_at_once(keys.device, 8 * segment * anchors.dim)):
         found[part] = _exhaust(tasks, part, anchors, candidates, segment, keys.shape[1], floors)
     keep_least(keys, rows, found)
 
@@ -98,7 +97,7 @@ def _shortlist(
     chosen = torch.empty((len(tasks.anchors), count), dtype=torch.int64, device=device)
     alive, unsure = (torch.empty(len(tasks.anchors), dtype=torch.bool, device=device) for _ in range(2))
     floats = (_TASKS_PER_GROUP + segment) * anchors.dim + 3 * _TASKS_PER_GROUP * segment
-    for part in blocks(len(slots), max(1, _BYTES_AT_ONCE // (anchors.source.element_size() * floats))):
+    for part in blocks(len(slots), rows_at_once(device, anchors.source.element_size() * floats)):
         # [groups, tasks], [groups, segment]
         task = slots[part]
         anchor = tasks.anchors[task]

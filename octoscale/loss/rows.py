@@ -8,6 +8,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+# Temporary values of work that is done in parts: in a core's second-level cache, or enough for a GPU's launches to pay.
+_CPU_BYTES, _GPU_BYTES = 2 * 2**20, 256 * 2**20
 # Half the squared norm is carried by this many numbers of the coarse type, so that none of its 24 bits is lost.
 _PARTS = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 3, torch.float16: 3}
 # Coarse products are summed in fp32 (fp64 for fp64), each sum correctly rounded.
@@ -138,8 +140,14 @@ def _bf16_is_faster() -> bool:
 
 
 def scale_for(largest_norm: float) -> float:
-    """The power of two that brings the largest norm, before centring, into (32, 64]."""
-    return 2.0 ** (6 - math.ceil(math.log2(largest_norm))) if largest_norm > 0 else 1.0
+    """The power of two that brings norms, before centring, to at most 64; itself at most 2¹⁰⁰, which fp32 can hold."""
+    return 2.0 ** min(100, 6 - math.ceil(math.log2(largest_norm))) if largest_norm > 0 else 1.0
+
+
+def rows_at_once(device: torch.device, bytes_per_row: int) -> int:
+    """How many rows to work on at a time: as many as a CPU's cache holds, or as keep a GPU busy."""
+    budget = _GPU_BYTES if device.type == "cuda" else _CPU_BYTES
+    return max(1, budget // bytes_per_row)
 
 
 def blocks(count: int, size: int) -> list[slice]:

@@ -78,7 +78,7 @@ def mine(
 
     Args:
         vectors: by side, [n, d], projected embeddings of this rank.
-        largest_norm: of the vectors of all ranks.
+        largest_norm: at least that of any vector on any rank, the same on all.
 
     Returns:
         Triplets of those anchors that have a negative by the rule.
