@@ -16,6 +16,7 @@ from octoscale.loss.exchange import Exchange
 from octoscale.loss.groups import Groups
 from octoscale.loss.mining import SIDES, TERMS, Side, Tiling
 from octoscale.loss.negatives import Negatives
+from octoscale.loss.precision import trusted_products
 from octoscale.loss.triplets import Table, Triplets, mine
 
 
@@ -62,7 +63,7 @@ def octuplet(
     check_options(margin, metric, terms)
     rule = Negatives.parse(negatives)
     check_tensors(high, low, identities)
-    with torch.autocast(high.device.type, enabled=False):
+    with torch.autocast(high.device.type, enabled=False), trusted_products():
         # Half precision may embed, but never subtracts.
         wide = torch.promote_types(high.dtype, torch.float32)
         high, low = (project(side.to(wide), metric=metric, normalize=normalize) for side in (high, low))

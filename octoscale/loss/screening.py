@@ -1,7 +1,5 @@
 """The pass over all pairs: the least distance in every segment of candidates, from coarse products."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -112,8 +110,7 @@ def screen(
             anchor_limits=anchor_limits, candidate_limits=candidate_limits,
         )  # fmt: skip
     else:
-        with _exact_sums():
-            forward, backward = _tiled_minima(anchors, candidates, segment, tile, anchor_limits, candidate_limits, both)
+        forward, backward = _tiled_minima(anchors, candidates, segment, tile, anchor_limits, candidate_limits, both)
     return Minima(forward, segment), Minima(backward, segment)
 
 
@@ -154,18 +151,6 @@ def _tiled_minima(
                 least = _least_of_columns(values, segment, _part(candidate_limits, columns))
                 backward[_segments(rows, segment), columns] = least
     return forward, backward.T
-
-
-@contextmanager
-def _exact_sums() -> Iterator[None]:
-    """Half-precision products on a GPU are summed in fp32 throughout, as the bounds take for granted."""
-    flags = torch.backends.cuda.matmul
-    before = flags.allow_fp16_reduced_precision_reduction
-    flags.allow_fp16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        flags.allow_fp16_reduced_precision_reduction = before
 
 
 def _least_of_rows(values: Tensor, segment: int, limits: Tensor | None) -> Tensor:

@@ -215,6 +215,29 @@ def test_no_matrix_of_all_pairs_exists() -> None:
     assert largest <= 8 * 2**20
 
 
+def test_no_product_is_less_precise_than_it_looks() -> None:
+    high, low, identities = batch(64, 8)
+    seen = set()
+
+    class Seen(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), kwargs: Any = None) -> Any:
+            if "mm" in str(function):
+                cuda, cpu = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+                seen.add((cuda.fp32_precision, cpu.fp32_precision, cuda.allow_fp16_reduced_precision_reduction))
+            return function(*arguments, **(kwargs or {}))
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        for chosen in ("medium", "highest"):
+            torch.set_float32_matmul_precision(chosen)
+            with Seen():
+                octuplet_loss(high, low, identities)
+            assert torch.get_float32_matmul_precision() == chosen
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == {("ieee", "ieee", False)}
+
+
 def test_the_search_starts_in_bf16_only_where_it_is_fast() -> None:
     cpu = torch.device("cpu")
     assert coarse_dtype(cpu, torch.float64) == torch.float64
