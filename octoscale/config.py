@@ -14,7 +14,7 @@ from octoscale.augment import AugmentConfig
 from octoscale.checkpoint import CheckpointConfig
 from octoscale.data.config import DataConfig
 from octoscale.degrade import DegradeConfig
-from octoscale.distributed.engine import Precision
+from octoscale.distributed.engine import EngineName, Precision
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.loss.config import LossConfig
@@ -33,7 +33,10 @@ class Config(Settings):
     global_batch_size: int = Field(ge=4, multiple_of=2, description="high-resolution images per optimizer step")
     steps: int | None = Field(None, ge=1, description="length of the run in steps, or else in epochs")
     epochs: int | None = Field(None, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1, description="high-resolution images in the network at a time")
     precision: Precision = "fp32"
+    engine: EngineName = "ddp"
+    deepspeed: dict[str, Any] | None = Field(None, description="DeepSpeed's own settings, for engine=deepspeed")
     process_group_timeout_seconds: float = Field(600.0, gt=0, description="a rank that is silent for longer is lost")
 
     data: DataConfig
@@ -53,10 +56,25 @@ class Config(Settings):
             raise ValueError("give the run's length as steps or as epochs, one of the two")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> "Config":
+        if self.micro_batch_size is not None and self.micro_batch_size > self.global_batch_size:
+            raise ValueError(
+                f"micro_batch_size is {self.micro_batch_size}, more than global_batch_size, {self.global_batch_size}: "
+                "leave it out, the whole batch is then one chunk"
+            )
+        if self.deepspeed is not None and self.engine != "deepspeed":
+            raise ValueError(f"the deepspeed block belongs to engine=deepspeed, and the engine is {self.engine}")
+        if self.engine == "deepspeed" and self.precision == "fp16":
+            raise ValueError("engine=deepspeed trains in fp32 or bf16, not fp16: set precision=bf16, or engine=ddp")
+        return self
+
     @property
     def step(self) -> StepConfig:
         """The blocks that a training step reads."""
-        return StepConfig(augment=self.augment, degrade=self.degrade, loss=self.loss)
+        return StepConfig(
+            micro_batch_size=self.micro_batch_size, augment=self.augment, degrade=self.degrade, loss=self.loss
+        )
 
     def with_absolute_paths(self) -> "Config":
         """The same run from any working directory: every local path absolute."""
@@ -100,13 +118,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise OctoscaleError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise OctoscaleError(f"{path} must hold a mapping of keys, not {type(values).__name__}")
+    return parse_config(values, source=str(path), overrides=overrides)
+
+
+def parse_config(values: dict[str, Any], *, source: str, overrides: Sequence[str] = ()) -> Config:
+    """Validate a configuration given as nested dictionaries, changed by `overrides`; `source` names it in errors."""
     for override in overrides:
         _apply(values, override)
-    return parse_config(values, source=str(path))
-
-
-def parse_config(values: dict[str, Any], *, source: str) -> Config:
-    """Validate a configuration given as nested dictionaries; `source` names it in errors."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -124,7 +124,7 @@ def pretrain_values(directory: Path) -> dict[str, Any]:
         "global_batch_size": 128,
         "steps": 300,
         "data": {"url": str(directory / "packed")},
-        "model": {"name": "tiny", "batch_norm": "train"},
+        "model": {"name": "tiny", "batch_norm": "chunk"},
         "loss": {"terms": ["hhh"], "margin": 5.0},
         "optimizer": {"name": "adamw", "learning_rate": 1e-2},
         "schedule": {"name": "cosine", "warmup_steps": 20},
@@ -151,7 +151,7 @@ def finetune_values(directory: Path, faces: Faces) -> dict[str, Any]:
     if faces.model == "tiny":
         # A network fresh from a few hundred steps may move further than one that has seen millions of faces.
         values["steps"] = 120
-        values["model"] = {"name": "tiny", "weights": str(faces.weights), "batch_norm": "train"}
+        values["model"] = {"name": "tiny", "weights": str(faces.weights), "batch_norm": "chunk"}
         values["loss"] = {"margin": 5.0}
         values["optimizer"] = {"name": "adamw", "learning_rate": 1e-3}
     return values

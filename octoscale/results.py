@@ -3,6 +3,7 @@
 import logging
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from octoscale.data.storage import Store
@@ -61,14 +62,18 @@ class Results:
         every = None if self._config is None else self._config.every_steps
         return self.evaluate(network, step) if ends or (every and step % every == 0) else None
 
-    def conclude(self, network: FaceNetwork, step: int) -> Evaluation | None:
-        """Write weights and pictures of the finished run."""
+    def conclude(
+        self, network: FaceNetwork, step: int, *, whole: AbstractContextManager[None] | None = None
+    ) -> Evaluation | None:
+        """Write weights and pictures of the finished run; in `whole`, if given, all parameters are on this rank."""
         if self._verification is not None and (self._last is None or self._last.step != step):
             self.evaluate(network, step)
         baseline = self.baseline
-        if self._world.is_main:
-            with tempfile.TemporaryDirectory(prefix="octoscale-results-") as folder:
-                save_weights(network.backbone, Path(folder, "weights.pt"))
+        with tempfile.TemporaryDirectory(prefix="octoscale-results-") as folder:
+            with whole or nullcontext():
+                if self._world.is_main:
+                    save_weights(network.backbone, Path(folder, "weights.pt"))
+            if self._world.is_main:
                 if self._last is not None:
                     self._draw(baseline, self._last, Path(folder))
                 for path in sorted(Path(folder).iterdir()):

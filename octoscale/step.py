@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from octoscale.augment import AugmentConfig, augment
 from octoscale.data.loader import Batch
 from octoscale.degrade import DegradeConfig, degrade
-from octoscale.distributed.engine import Engine
+from octoscale.distributed.engine import Engine, Update
 from octoscale.distributed.world import World
 from octoscale.loss import Octuplet, octuplet
 from octoscale.loss.config import LossConfig
@@ -22,6 +24,7 @@ from octoscale.settings import Settings
 class StepConfig(Settings):
     """What a step does with its batch."""
 
+    micro_batch_size: int | None = Field(None, ge=1)
     augment: AugmentConfig = AugmentConfig()
     degrade: DegradeConfig = DegradeConfig()
     loss: LossConfig = LossConfig()
@@ -45,6 +48,7 @@ class StepResult:
     terms: dict[str, TermMeans]
     gradient_norm: float
     embedding_norm: float
+    skipped: bool = False
 
 
 def draw_resolutions(resolutions: Sequence[int], *, seed: int, epoch: int, sample_ids: NDArray[np.int64]) -> Tensor:
@@ -56,39 +60,88 @@ def draw_resolutions(resolutions: Sequence[int], *, seed: int, epoch: int, sampl
 def training_step(
     batch: Batch, engine: Engine, config: StepConfig, world: World, *, seed: int, epoch: int, learning_rate: float
 ) -> StepResult:
-    """Train on this rank's part of one global batch; the negatives come from all ranks' parts."""
-    sample_ids = batch.sample_ids.numpy()
-    high = batch.high.to(world.device, non_blocking=True)
+    """Train on this rank's part of one global batch; the negatives come from all ranks' parts.
+
+    The part goes through the network chunk by chunk. Its first pass gives the embeddings; the loss over those of
+    all ranks gives the embeddings' gradients; a second pass takes these on to the parameters. Only one chunk's
+    activations are ever in memory, and the gradients are those of the batch as a whole. A single chunk keeps its
+    activations and needs no second pass.
+    """
+    chunks = chunk_rows(len(batch.high), config.micro_batch_size)
+    embed = partial(_embed, batch, engine, config, world, seed=seed, epoch=epoch)
+
+    with torch.set_grad_enabled(len(chunks) == 1):
+        embeddings = torch.cat([embed(rows) for rows in chunks], dim=1)  # [2, B, d]: high and low
+    found, gradients = _loss_and_gradients(embeddings.detach(), batch.identities.to(world.device), config.loss, world)
+
+    def part(rows: slice) -> Tensor:
+        again = embeddings if embeddings.requires_grad else embed(rows)
+        # ⟨E, G⟩ with G constant: its gradient with respect to E is G.
+        return (again * gradients[:, rows]).sum()
+
+    second_pass = chunks if engine.embedding_is_collective else rows_with_gradient(chunks, gradients)
+    engine.backward([partial(part, rows) for rows in second_pass])
+    update = engine.update(learning_rate)
+    return _over_the_global_batch(found, embeddings.detach().norm(dim=2).mean(), update, world)
+
+
+def chunk_rows(rank_batch_size: int, micro_batch_size: int | None) -> list[slice]:
+    """The rows of each chunk: `micro_batch_size` of them, fewer in the last; None: all of them."""
+    size = micro_batch_size or rank_batch_size
+    return [slice(first, min(first + size, rank_batch_size)) for first in range(0, rank_batch_size, size)]
+
+
+def rows_with_gradient(chunks: list[slice], gradients: Tensor) -> list[slice]:
+    """The chunks that move a parameter; never none, since every rank has gradients to synchronise.
+
+    Args:
+        chunks: rows of each.
+        gradients: float [2, B, d], of the embeddings.
+    """
+    moving = gradients.ne(0).any(dim=2).any(dim=0).cpu()
+    return [rows for rows in chunks if moving[rows].any()] or chunks[-1:]
+
+
+def _embed(
+    batch: Batch, engine: Engine, config: StepConfig, world: World, rows: slice, *, seed: int, epoch: int
+) -> Tensor:
+    """Embeddings of a chunk, high and low: float [2, n, d]. All draws are by sample ids: called again, it repeats."""
+    sample_ids = batch.sample_ids[rows].numpy()
+    high = batch.high[rows].to(world.device, non_blocking=True)
     high = augment(high, config.augment, seed=seed, epoch=epoch, sample_ids=sample_ids)
     resolutions = draw_resolutions(config.degrade.resolutions, seed=seed, epoch=epoch, sample_ids=sample_ids)
     low = degrade(high, resolutions)
-
-    # Dropout draws from torch's own generator: a step, and so a resumed run, finds it in a state of its own.
+    # Dropout draws from torch's own generators: a chunk, and so a resumed run, finds them in a state of its own.
     torch.manual_seed(int(uniform("torch", seed, epoch, sample_ids[:1])[0] * 2**53))
     embeddings = engine.embed(torch.cat([high, low]))
-    high_embeddings, low_embeddings = embeddings.chunk(2)
+    return embeddings.view(2, len(high), -1)
 
-    identities = batch.identities.to(world.device)
+
+def _loss_and_gradients(
+    embeddings: Tensor, identities: Tensor, config: LossConfig, world: World
+) -> tuple[Octuplet, Tensor]:
+    """The loss of the global batch, and the gradients of this rank's embeddings [2, B, d]."""
+    leaf = embeddings.requires_grad_()
     found = octuplet(
-        high_embeddings,
-        low_embeddings,
+        leaf[0],
+        leaf[1],
         identities,
-        margin=config.loss.margin,
-        metric=config.loss.metric,
-        normalize=config.loss.normalize,
-        terms=config.loss.terms,
+        margin=config.margin,
+        metric=config.metric,
+        normalize=config.normalize,
+        terms=config.terms,
+        negatives=config.negatives,
         group=world.group,
     )
-    engine.backward(found.loss)
-    gradient_norm = engine.update(learning_rate)
-    return _over_the_global_batch(found, embeddings.detach().norm(dim=1).mean(), gradient_norm, world)
+    (gradients,) = torch.autograd.grad(found.loss, leaf)
+    return found, gradients
 
 
-def _over_the_global_batch(found: Octuplet, embedding_norm: Tensor, gradient_norm: float, world: World) -> StepResult:
+def _over_the_global_batch(found: Octuplet, embedding_norm: Tensor, update: Update, world: World) -> StepResult:
     """The means of the ranks' shares, in one reduction and one transfer from the device."""
     scalars = [found.loss.detach(), embedding_norm]
     for term in found.terms.values():
         scalars += [term.loss, term.active_fraction, term.positive_distance, term.negative_distance]
     loss, norm, *rest = world.mean(torch.stack(scalars).tolist())
     terms = {name: TermMeans(*rest[4 * i : 4 * i + 4]) for i, name in enumerate(found.terms)}
-    return StepResult(loss, terms, gradient_norm, norm)
+    return StepResult(loss, terms, update.gradient_norm, norm, update.skipped)

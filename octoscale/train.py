@@ -20,7 +20,10 @@ from octoscale.data.plan import pairs_per_batch, rank_batch_size
 from octoscale.data.reader import ImageReader
 from octoscale.data.storage import Store
 from octoscale.data.stream import PlannedBatch, planned_batches
-from octoscale.distributed.engine import DdpEngine, Engine
+from octoscale.distributed.ddp_engine import DdpEngine
+from octoscale.distributed.deepspeed_config import deepspeed_config, zero_stage
+from octoscale.distributed.deepspeed_engine import DeepSpeedEngine
+from octoscale.distributed.engine import Engine
 from octoscale.distributed.world import World, connected
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
@@ -30,7 +33,7 @@ from octoscale.models import FaceNetwork, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
-from octoscale.step import StepResult, training_step
+from octoscale.step import StepResult, chunk_rows, training_step
 from octoscale.telemetry.metrics import Metrics, served
 from octoscale.telemetry.progress import progress
 from octoscale.trained import configured_network
@@ -56,7 +59,8 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
     Raises:
         OctoscaleError: what the user can mend, before the first step wherever it can be known then.
     """
-    with connected(world, timeout_seconds=config.process_group_timeout_seconds), ExitStack() as stack:
+    timeout, alone_too = config.process_group_timeout_seconds, config.engine == "deepspeed"
+    with connected(world, timeout_seconds=timeout, alone_too=alone_too), ExitStack() as stack:
         directory = local_copy(config.data.url, config.data.cache_dir)
         index = Index.load(directory)
         check_same_data(index, world)
@@ -111,7 +115,8 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
             if stopped:
                 logger.warning("asked to stop: step %d is committed; start the same run again to go on", position.step)
                 return Summary("interrupted", position, results.baseline, None)
-        return Summary("finished", position, results.baseline, results.conclude(network, position.step))
+        final = results.conclude(network, position.step, whole=engine.whole())
+        return Summary("finished", position, results.baseline, final)
 
 
 def train_one_step(
@@ -153,20 +158,24 @@ def build_network(config: Config, world: World) -> FaceNetwork:
     network.to(world.device)
     # PyTorch's annotations leave this form out.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    set_training(network, config.model.batch_norm)
+    set_training(network, config.model.batch_norm, world.group)
     return network
 
 
 def build_engine(config: Config, network: FaceNetwork, world: World) -> Engine:
     """The engine that trains `network` with the configured optimizer."""
     optimizer = build_optimizer(network.parameters(), config.optimizer)
-    return DdpEngine(
-        network,
-        optimizer,
-        world,
-        precision=config.precision,
-        max_gradient_norm=config.optimizer.max_gradient_norm,
-    )
+    clip = config.optimizer.max_gradient_norm
+    if config.engine == "ddp":
+        return DdpEngine(network, optimizer, world, precision=config.precision, max_gradient_norm=clip)
+    settings = {
+        "optimizer.name": config.optimizer.name, "schedule.name": config.schedule.name, "precision": config.precision,
+    }  # fmt: skip
+    values = deepspeed_config(
+        config.deepspeed or {}, settings, global_batch_size=config.global_batch_size, world_size=world.world_size,
+        precision=config.precision, max_gradient_norm=clip,
+    )  # fmt: skip
+    return DeepSpeedEngine(network, optimizer, world, values)
 
 
 def check_same_data(index: Index, world: World) -> None:
@@ -198,6 +207,9 @@ def after(position: Position, planned: PlannedBatch, global_batch_size: int) -> 
 
 def check_finite(result: StepResult, position: Position, rate: float) -> None:
     """Stop before weights that are no numbers replace the good commits."""
+    if result.skipped and math.isfinite(result.loss):
+        logger.warning("step %d is skipped: its gradients overflowed fp16; the loss scale is halved", position.step + 1)
+        return
     if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
         raise OctoscaleError(
             f"step {position.step + 1} gave loss {result.loss} and gradient norm {result.gradient_norm} at learning "
@@ -227,12 +239,21 @@ def log_geometry(config: Config, index: Index, world: World, position: Position)
         "batch     %d images = %d identities × 2 = %d ranks × %d; each image twice, high and low",
         config.global_batch_size, pairs, world.world_size, per_rank,
     )  # fmt: skip
+    chunks = chunk_rows(per_rank, config.micro_batch_size)
+    logger.info(
+        "chunks    %d × %d images on each rank, %s", len(chunks), chunks[0].stop,
+        "one pass" if len(chunks) == 1 else f"two passes, the last chunk of {chunks[-1].stop - chunks[-1].start}",
+    )  # fmt: skip
     logger.info(
         "length    %s, about %.1f steps per epoch, from step %d, epoch %d, batch %d",
         f"{config.steps} steps" if config.steps else f"{config.epochs} epochs",
         len(index) / config.global_batch_size, position.step, position.epoch, position.batch,
     )  # fmt: skip
-    logger.info("device    %s, %s, %s", world.device, config.precision, config.model.name)
+    stage = f", ZeRO {zero_stage(config.deepspeed or {})}" if config.engine == "deepspeed" else ""
+    logger.info(
+        "device    %s, %s, %s%s, %s, batch norm %s",
+        world.device, config.precision, config.engine, stage, config.model.name, config.model.batch_norm,
+    )  # fmt: skip
 
 
 def _metrics_port(config: Config, world: World) -> int:

@@ -1,104 +1,101 @@
-"""How one optimizer step is carried out: one process, or DDP over all ranks."""
+"""What carries out an optimizer step: the interface, and what its implementations share."""
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
 
-from octoscale.distributed.world import World
+EngineName = Literal["ddp", "deepspeed"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
-Precision = Literal["fp32", "bf16"]
+# The dtype of matrix products and convolutions; weights and optimizer stay fp32.
+AUTOCAST_DTYPE = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimizer step: the global gradient norm before clipping, and whether fp16 overflowed and it was skipped."""
+
+    gradient_norm: float
+    skipped: bool = False
 
 
 class Engine(Protocol):
-    """What the step needs of an engine. The loss it is given is this rank's share: see `octuplet_loss`."""
+    """What a step needs of an engine. Every method is called by all ranks together."""
+
+    @property
+    def embedding_is_collective(self) -> bool:
+        """Whether ranks speak to each other in `embed`, so that all must call it equally often."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Embeddings [n, d] of uint8 images [n, 3, size, size], with gradient."""
+        """Embeddings [n, d] of uint8 images [n, 3, size, size], with gradient where that is enabled."""
 
-    def backward(self, loss: Tensor) -> None:
-        """Gradients of the global loss, averaged over the ranks."""
+    def backward(self, parts: Sequence[Callable[[], Tensor]]) -> None:
+        """The gradient of the sum of `parts`, averaged over the ranks once, after the last part.
 
-    def update(self, learning_rate: float) -> float:
-        """One optimizer step; the global gradient norm before clipping."""
+        Args:
+            parts: each gives a scalar [] of embeddings, and is called just before its own backward pass, so that
+                one part's activations are in memory at a time. Several parts see images a second time: running
+                statistics stay as they are.
+        """
 
-    def state_dict(self) -> dict[str, Any]:
-        """Model and optimizer, keyed by parameter names, free of any wrapper's prefixes."""
+    def update(self, learning_rate: float) -> Update:
+        """One optimizer step with the gradient of `backward`."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave, at any world size."""
-
-
-class DdpEngine:
-    """Replicated parameters; DDP averages the gradients when there is more than one rank.
-
-    Batch norm that trains normalises with its rank's part of the batch, as everywhere under DDP. Its running
-    statistics are averaged after each step, so that all ranks always evaluate and commit one network.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        world: World,
-        *,
-        precision: Precision = "fp32",
-        max_gradient_norm: float | None = None,
-    ) -> None:
-        self._optimizer = optimizer
-        self._device = world.device
-        self._precision = precision
-        self._max_gradient_norm = max_gradient_norm or float("inf")
-        devices = [world.device] if world.device.type == "cuda" else None
-        self._network = network
-        self._statistics: list[Tensor] = []
-        if world.world_size > 1:
-            self._network = DistributedDataParallel(network, device_ids=devices)
-            self._statistics = _running_statistics(network)
-        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-    def embed(self, images: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            embeddings: Tensor = self._network(images)
-        return embeddings
-
-    def backward(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-
-    def update(self, learning_rate: float) -> float:
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-        _average(self._statistics)
-        return float(norm)
+    def whole(self) -> AbstractContextManager[None]:
+        """While it lasts, the network's parameters are whole on every rank, to be read."""
 
     def state_dict(self) -> dict[str, Any]:
-        model, optimizer = get_state_dict(self._network, self._optimizer)
-        return {"model": model, "optimizer": optimizer}
+        """Model, optimizer and fp16 scaler, whole and in fp32, keyed by parameter names: the same for every engine."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        set_state_dict(
-            self._network,
-            self._optimizer,
-            model_state_dict=state["model"],
-            optim_state_dict=state["optimizer"],
-            options=StateDictOptions(strict=True),
+        """Put back what `state_dict` of any engine gave, at any world size."""
+
+
+def gradient_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Keeps fp16 gradients away from zero; does nothing in another precision."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def scaler_state(scaler: torch.amp.GradScaler) -> dict[str, Tensor]:
+    """The loss scale as tensors; of one that is not in use, the scale to start with."""
+    state = scaler.state_dict() or torch.amp.GradScaler("cpu").state_dict()
+    return {"scale": torch.tensor(state["scale"]), "growth_tracker": torch.tensor(state["_growth_tracker"])}
+
+
+def load_scaler_state(scaler: torch.amp.GradScaler, state: dict[str, Tensor]) -> None:
+    if scaler.is_enabled():
+        scaler.load_state_dict(
+            {**scaler.state_dict(), "scale": float(state["scale"]), "_growth_tracker": int(state["growth_tracker"])}
         )
 
 
-def _running_statistics(network: nn.Module) -> list[Tensor]:
-    """The running means and variances that training changes."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
-    return [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
+def replicated_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Model and optimizer of a network that is whole on every rank."""
+    model, optimizer_state = get_state_dict(network, optimizer)
+    return {"model": model, "optimizer": optimizer_state}
 
 
-def _average(tensors: list[Tensor]) -> None:
+def load_replicated_state(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put back `replicated_state`. Weight decay and its like stay those of this run's configuration."""
+    configured = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    set_state_dict(
+        network,
+        optimizer,
+        model_state_dict=state["model"],
+        optim_state_dict=state["optimizer"],
+        options=StateDictOptions(strict=True),
+    )
+    for group, values in zip(optimizer.param_groups, configured, strict=True):
+        group.update(values)
+
+
+def average_over_ranks(tensors: list[Tensor]) -> None:
     """Replace each tensor by its mean over the ranks, in one message."""
     if not tensors:
         return

@@ -95,19 +95,21 @@ def world_from_environment() -> World:
 
 
 @contextmanager
-def connected(world: World, *, timeout_seconds: float) -> Iterator[World]:
+def connected(world: World, *, timeout_seconds: float, alone_too: bool = False) -> Iterator[World]:
     """Hold the process group of `world` open: NCCL on GPUs, gloo on CPUs.
 
-    A group that already exists (Ray Train made it) is used and left alone.
+    A group that already exists (Ray Train made it) is used and left alone. A single process has one only where
+    it is asked for by `alone_too`: DeepSpeed needs it.
     """
     if world.device.type == "cuda":
         # NCCL moves Python objects through the current device.
         torch.cuda.set_device(world.device)
-    if world.world_size == 1 or dist.is_initialized():
+    if (world.world_size == 1 and not alone_too) or dist.is_initialized():
         yield world
         return
     dist.init_process_group(
         "nccl" if world.device.type == "cuda" else "gloo",
+        store=dist.HashStore() if world.world_size == 1 else None,
         rank=world.rank,
         world_size=world.world_size,
         timeout=timedelta(seconds=timeout_seconds),

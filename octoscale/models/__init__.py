@@ -1,6 +1,7 @@
 """Face networks: load one by name, with its preprocessing attached."""
 
-from octoscale.models.network import FaceNetwork, Preprocessing, set_training
+from octoscale.models.batch_norm import set_training
+from octoscale.models.network import FaceNetwork, Preprocessing
 from octoscale.models.registry import load
 from octoscale.models.weights import save_weights
 

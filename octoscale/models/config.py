@@ -1,9 +1,8 @@
 """The settings of the network to fine-tune."""
 
-from typing import Literal
-
 from pydantic import Field
 
+from octoscale.models.batch_norm import BatchNormPolicy
 from octoscale.models.network import Preprocessing
 from octoscale.settings import Settings
 
@@ -14,5 +13,5 @@ class ModelConfig(Settings):
     name: str
     weights: str | None = None
     embedding_dim: int | None = Field(default=None, gt=0)
-    batch_norm: Literal["frozen", "train"] = "frozen"
+    batch_norm: BatchNormPolicy = "frozen"
     preprocessing: Preprocessing | None = None

@@ -1,13 +1,13 @@
-"""A face network: a backbone with its preprocessing attached, and its training mode."""
+"""A face network: a backbone with its preprocessing attached."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from octoscale.errors import OctoscaleError
+from octoscale.models.batch_norm import mixes_images
 
 # On a CPU a whole batch in one pass is bound by memory: its activations fit no cache, and each is a fresh mapping.
 _CPU_SLICE = 16
@@ -69,7 +69,7 @@ class FaceNetwork(nn.Module):
             raise OctoscaleError(f"images have shape {tuple(images.shape)}; give [n, 3, height, width], RGB, 0–255")
         if self.preprocessing.color == "bgr":
             images = images.flip(1)
-        if images.device.type == "cpu" and len(images) > _CPU_SLICE and not self._mixes_images():
+        if images.device.type == "cpu" and len(images) > _CPU_SLICE and not mixes_images(self):
             embeddings = torch.cat([self._embed(part) for part in images.split(_CPU_SLICE)])
         else:
             embeddings = self._embed(images)
@@ -85,22 +85,3 @@ class FaceNetwork(nn.Module):
                 f"the network gave {found} for {len(images)} images; it must give one tensor [n, embedding_dim]"
             )
         return embeddings
-
-    def _mixes_images(self) -> bool:
-        """Whether an embedding depends on the other images of its batch: normalisation by batch statistics."""
-        return any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
-
-
-def set_training(network: nn.Module, batch_norm: Literal["frozen", "train"]) -> None:
-    """Put `network` in training mode (dropout active).
-
-    Args:
-        network: any module, wrapped or not; changed in place.
-        batch_norm: ``"frozen"`` normalises with the running statistics and leaves them as they are, so an embedding
-            does not depend on its chunk; weight and bias still train. ``"train"`` uses and updates batch statistics.
-    """
-    network.train()
-    if batch_norm == "frozen":
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.eval()

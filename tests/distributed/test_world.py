@@ -68,7 +68,7 @@ def trained_and_evaluated(world: World, values: dict[str, Any]) -> dict[str, Any
 def test_batch_norm_that_trains_is_one_network_on_all_ranks(tmp_path: Path, drawn_faces: Path, small_run: Any) -> None:
     verify = drawn_faces / "verify"
     evaluate = {"pairs": str(verify / "pairs.txt"), "images": str(verify), "resolutions": [7, 32]}
-    values = small_run(tmp_path / "run", model={"batch_norm": "train"}, evaluate=evaluate)
+    values = small_run(tmp_path / "run", model={"batch_norm": "chunk"}, evaluate=evaluate)
     first, second = on_ranks(2, trained_and_evaluated, values)
 
     assert first["evaluation"] == second["evaluation"]

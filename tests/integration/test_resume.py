@@ -55,7 +55,7 @@ def newest_step(directory: Path) -> int:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": {"name": "adamw"}, "model": {"batch_norm": "train"}},
+        {"optimizer": {"name": "adamw"}, "model": {"batch_norm": "chunk"}},
         {"optimizer": {"name": "sgd", "weight_decay": 1e-4}},
         {"optimizer": {"name": "adagrad"}, "schedule": {"name": "cosine", "warmup_steps": 3}},
         {"precision": "bf16"},

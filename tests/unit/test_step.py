@@ -112,7 +112,7 @@ def test_the_gradient_norm_is_that_before_clipping(small_run: SmallRun, batch: B
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_trained_moves_them(small_run: SmallRun, batch: Batch) -> None:
-    for mode, moves in (("frozen", False), ("train", True)):
+    for mode, moves in (("frozen", False), ("chunk", True)):
         config = config_of(small_run, model={"batch_norm": mode})
         network = build_network(config, World())
         before = {name: value.clone() for name, value in network.named_buffers() if "running" in name}

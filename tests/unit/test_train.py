@@ -191,7 +191,7 @@ def test_a_run_is_made_longer_by_more_steps(small_run: SmallRun, tmp_path: Path)
 
 
 def test_training_lowers_the_loss(small_run: SmallRun, tmp_path: Path) -> None:
-    run(small_run(tmp_path / "run", steps=25, model={"batch_norm": "train"}))
+    run(small_run(tmp_path / "run", steps=25, model={"batch_norm": "chunk"}))
 
     losses = [line.result.loss for line in lines(tmp_path / "run")]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
@@ -209,7 +209,7 @@ def evaluated(drawn_faces: Path) -> dict[str, Any]:
 def test_an_evaluation_leaves_the_training_as_it_is(
     small_run: SmallRun, tmp_path: Path, evaluated: dict[str, Any]
 ) -> None:
-    changes = {"model": {"batch_norm": "train"}}
+    changes = {"model": {"batch_norm": "chunk"}}
     run(small_run(tmp_path / "plain", **changes))
     summary = run(small_run(tmp_path / "evaluated", **changes, evaluate={**evaluated, "every_steps": 3}))
 

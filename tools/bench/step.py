@@ -32,7 +32,7 @@ from octoscale.data.loader import load_batches
 from octoscale.data.pack import pack
 from octoscale.data.plan import epoch_plan
 from octoscale.data.reader import ImageReader
-from octoscale.distributed.engine import DdpEngine
+from octoscale.distributed.ddp_engine import DdpEngine
 from octoscale.distributed.world import World
 from octoscale.models import FaceNetwork, load, set_training
 from octoscale.optimizer import OptimizerConfig, build_optimizer

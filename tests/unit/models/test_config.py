@@ -33,7 +33,7 @@ def test_settings_survive_a_round_trip() -> None:
     [
         ({"embedding_dims": 3}, "embedding_dims"),
         ({"embedding_dim": 0}, "embedding_dim"),
-        ({"batch_norm": "sync"}, "batch_norm"),
+        ({"batch_norm": "train"}, "batch_norm"),
         ({"preprocessing": {"colour": "bgr"}}, r"preprocessing\.colour"),
         ({"preprocessing": {"color": "grey"}}, r"preprocessing\.color"),
         ({"preprocessing": {"std": [0, 1, 1]}}, r"preprocessing\.std"),

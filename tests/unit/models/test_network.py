@@ -124,7 +124,7 @@ def test_frozen_batch_norm_trains_every_parameter_and_keeps_its_statistics(name:
 
 def test_trained_batch_norm_updates_its_statistics() -> None:
     network = load("tiny")
-    set_training(network, "train")
+    set_training(network, "chunk")
     before = network.backbone.bn.running_mean.clone()
     network(_images(3))
     assert not torch.equal(network.backbone.bn.running_mean, before)
@@ -139,5 +139,5 @@ def test_frozen_batch_norm_leaves_dropout_active() -> None:
 def test_thawing_puts_batch_norm_back_in_training() -> None:
     network = nn.Sequential(nn.BatchNorm2d(3))
     set_training(network, "frozen")
-    set_training(network, "train")
+    set_training(network, "chunk")
     assert network[0].training
