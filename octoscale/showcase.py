@@ -12,7 +12,7 @@ from octoscale.data.reader import ImageReader
 from octoscale.degrade import degrade
 from octoscale.evaluate.octuplet_figure import draw_octuplet
 from octoscale.loss import TERMS, octuplet
-from octoscale.loss.distance import distance, project
+from octoscale.loss.distance import distance_and_slope, project
 from octoscale.models import FaceNetwork
 from octoscale.step import draw_resolutions
 
@@ -49,7 +49,7 @@ def draw_an_octuplet(network: FaceNetwork, config: Config, path: Path) -> None:
     distances = {}
     for term, (anchor_kind, other_kind) in TERMS.items():
         others = vectors[other_kind][[positive, int(triplets[term].negatives[anchor])]]
-        near, far = distance(vectors[anchor_kind][anchor].expand_as(others), others, metric=loss.metric).tolist()
+        near, far = distance_and_slope(vectors[anchor_kind][anchor] - others, metric=loss.metric)[0].tolist()
         distances[term] = (near, far)
     chosen = {term: int(triplets[term].negatives[anchor]) for term in TERMS}
     draw_octuplet(high, low, anchor, positive, chosen, distances, path)
