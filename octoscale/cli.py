@@ -190,6 +190,58 @@ def evaluate(
 
 
 @app.command()
+def noise(
+    target: Annotated[
+        str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    output: Annotated[str, typer.Option(help="Where the ledger goes, a path or URL.")] = "noise",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of batches to mine.")] = 10,
+    batch: Annotated[
+        int | None, typer.Option(help="Images per mined batch; by default half of the identities, at most 8,192.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="A negative is suspicious below this × the positive's distance.")] = 0.95,
+    top: Annotated[int, typer.Option(min=1, help="Pairs in the table and in the picture.")] = 24,
+    best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON instead of the table.")] = False,
+) -> None:
+    """Find probable mislabels of a data set: two folders of one person, and images in the wrong folder.
+
+    Embeds every image once, mines the hardest negatives of the planned batches, and looks at the identities that come
+    suspiciously near. Writes pairs.csv, samples.csv, noise.json and pairs.png. Changes nothing in the data set.
+    """
+    from octoscale.data.cache import local_copy
+    from octoscale.data.index import Index
+    from octoscale.data.reader import ImageReader
+    from octoscale.data.storage import Store
+    from octoscale.distributed.world import default_device
+    from octoscale.noise.report import as_document, render, write_ledger
+    from octoscale.noise.survey import survey
+    from octoscale.telemetry.progress import stages
+    from octoscale.trained import load_trained
+
+    trained = load_trained(target, overrides or (), best=best)
+    if trained.step == 0 and trained.config.model.weights is None:
+        errors.print("[yellow]no model.weights[/]: a network that has learned nothing finds no mislabels")
+    destination = Store(output)
+    destination.probe_writable()
+    directory = local_copy(trained.config.data.url, trained.config.data.cache_dir)
+    index = Index.load(directory)
+    reader, device = ImageReader(index, directory), default_device(0)
+    with stages(errors) as show:
+        found = survey(
+            trained.network.to(device), index, reader,
+            device=device, global_batch_size=batch, epochs=epochs, alpha=alpha, seed=trained.config.seed, progress=show,
+        )  # fmt: skip
+    write_ledger(found, index, reader, destination, top=top)
+    if as_json:
+        sys.stdout.write(as_document(found, index))
+        return
+    out.print(render(found, index, top=top))
+    out.print(f"wrote {output}", markup=False, soft_wrap=True)
+
+
+@app.command()
 def quickstart(
     directory: Annotated[Path, typer.Option(help="Where everything goes; must be empty or absent.")] = Path(
         "quickstart"

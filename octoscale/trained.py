@@ -1,6 +1,6 @@
 """The network that a configuration starts from, or that a run has made so far."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,23 +24,29 @@ class Trained:
     step: int
 
 
-def load_trained(target: str, *, best: bool = False) -> Trained:
+def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = False) -> Trained:
     """Load a network from a configuration file, a run's directory, or a checkpoint URL.
 
     Args:
         target: a ``.yaml`` file (the network before training), or a URL that holds commits.
+        overrides: ``key.sub=value``, as `load_config` takes them.
         best: of a run, the commit with the best evaluation instead of the newest.
 
     Raises:
-        OctoscaleError: neither of these, no commit, or a damaged one.
+        OctoscaleError: neither of these, no commit, or a damaged one; another model for a run's network.
     """
     if target.endswith((".yaml", ".yml")):
-        config = load_config(target)
+        config = load_config(target, overrides)
         return Trained(configured_network(config, config.model.weights), config, 0)
     if Path(target).is_file():
         raise OctoscaleError(
             f"{target} is a file; give a run's directory, or a configuration (.yaml) for a weights file"
         )
+    for override in overrides:
+        if override.startswith("model."):
+            raise OctoscaleError(
+                f"{override!r} would change the network that the run {target} has trained; leave it out"
+            )
     for url in _places(target):
         # Only read, so what the configuration says about keeping does not matter.
         checkpoints = Checkpoints(url, World(), CheckpointConfig())
@@ -49,7 +55,7 @@ def load_trained(target: str, *, best: bool = False) -> Trained:
         if commit is None:
             continue
         try:
-            config = parse_config(checkpoints.record(commit)["config"], source=f"in {url}")
+            config = parse_config(checkpoints.record(commit)["config"], source=f"in {url}", overrides=overrides)
             network = configured_network(config, None)
             checkpoints.load({"model": network.state_dict()}, commit)
         except DamagedError as error:

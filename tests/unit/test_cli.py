@@ -129,6 +129,38 @@ def test_evaluate_takes_pairs_and_images_that_the_run_does_not_configure(
     refused(answer, "evaluate.resolutions has 112 px", "the images have 32 px")
 
 
+def test_noise_writes_a_ledger_of_the_network_and_the_data_set(call: Octoscale, write: Any, tmp_path: Path) -> None:
+    config = write()
+    for name, target in (("before", config), ("after", tmp_path / "run")):
+        answer = call("noise", target, "--output", tmp_path / name, "--epochs", 2, "--top", 3)
+        assert answer.code == 0, answer
+        assert "Probable mislabels: the first 3 of" in answer.out
+        # 24 identities: 12 in each batch.
+        assert "batches of 24" in answer.out
+        assert f"wrote {tmp_path / name}\n" in answer.out
+        assert ("no model.weights" in answer.err) == (target == config)
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == [
+            "noise.json", "pairs.csv", "pairs.png", "samples.csv",
+        ]  # fmt: skip
+        if target == config:
+            assert call("train", config).code == 0
+
+    answer = call("noise", config, "seed=3", "--output", tmp_path / "other", "--epochs", 2, "--batch", 16, "--json")
+    document = json.loads(answer.out)
+    assert document == json.loads((tmp_path / "other/noise.json").read_text())
+    assert (document["survey"]["global_batch_size"], document["survey"]["anchors"] % 16) == (16, 0)
+
+
+def test_noise_tells_what_it_cannot_do_before_the_work(call: Octoscale, write: Any, tmp_path: Path) -> None:
+    config = write()
+    (tmp_path / "file").write_text("")
+
+    refused(call("noise", config, "--output", tmp_path / "file"), tmp_path / "file")
+    refused(call("noise", config, "--output", tmp_path / "x", "--batch", 50), "needs 25 identities")
+    refused(call("noise", config, "--output", tmp_path / "x", "--alpha", 1.5), "alpha is 1.5", "at most 1")
+    refused(call("noise", tmp_path, "--output", tmp_path / "x"), "holds no checkpoint")
+
+
 def test_config_show_prints_what_resolves_as_yaml_and_json(call: Octoscale, write: Any) -> None:
     config = write()
     answer = call("config", "show", config, "optimizer.learning_rate=0.25", "steps=9")
@@ -170,7 +202,18 @@ def test_a_run_that_is_asked_to_stop_exits_with_75(
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["pack"], ["inspect"], ["train"], ["launch"], ["evaluate"], ["quickstart"], ["config"], ["config", "show"]],
+    [
+        [],
+        ["pack"],
+        ["inspect"],
+        ["train"],
+        ["launch"],
+        ["evaluate"],
+        ["noise"],
+        ["quickstart"],
+        ["config"],
+        ["config", "show"],
+    ],
     ids=" ".join,
 )
 def test_every_command_has_help(call: Octoscale, command: list[str]) -> None:
@@ -202,7 +245,7 @@ def test_the_installed_command_answers() -> None:
 # What the user can mend.
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "config show"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "noise", "config show"])
 def test_a_configuration_that_does_not_exist_is_named(call: Octoscale, command: str) -> None:
     refused(call(*command.split(), "absent.yaml"), "cannot read the configuration absent.yaml: No such file")
 

@@ -52,6 +52,20 @@ def test_a_run_that_keeps_its_checkpoints_elsewhere_is_found(small_run: SmallRun
     assert load_trained(str(tmp_path / "run")).step == 4
 
 
+def test_overrides_win_over_a_file_and_over_what_a_run_recorded(
+    small_run: SmallRun, tmp_path: Path, directory: Path
+) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(small_run(tmp_path)))
+
+    for target in (tmp_path / "run.yaml", directory):
+        assert load_trained(str(target), ["seed=5", "data.url=elsewhere"]).config.seed == 5
+
+
+def test_another_model_for_a_runs_network_is_refused(directory: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"'model\.name=mobilefacenet' would change the network that the run"):
+        load_trained(str(directory), ["model.name=mobilefacenet"])
+
+
 def test_a_configuration_gives_the_network_before_training(
     small_run: SmallRun, tmp_path: Path, directory: Path
 ) -> None:
