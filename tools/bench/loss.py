@@ -4,7 +4,7 @@
 
 Prints JSON. The others are batch-hard mining on four torch.cdist matrices, pytorch-metric-learning's miner and triplet
 loss once per term, and the one 2B × 2B matrix of the authors' code; beside them the bare matrix products that any of
-them needs. All take turns in one run, so that a busy machine slows all of them: read the ratios, not the seconds.
+them needs. All take turns in one run; read the ratios, not the seconds, and those only from a quiet machine.
 
 Memory is measured in a fresh process per method and batch: its peak during the call beyond what it held before,
 without the embeddings and their gradients. A method that passes the memory or the time limit is reported as such,
@@ -213,6 +213,9 @@ def main() -> None:
         return
 
     device = torch.device(arguments.device)
+    machine = describe_machine(device)
+    if machine["load_before"] > 1:
+        print(f"the machine is busy (load {machine['load_before']}): the times will mislead", file=sys.stderr)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     flops_rate = matmul_flops_per_second(device, dtype)
     check = Inputs.make(AGREEMENT_BATCH, arguments.dim, device, torch.float64)
@@ -226,7 +229,7 @@ def main() -> None:
         "memory_limit_gib": arguments.memory_limit_gib,
         "time_limit_seconds": arguments.time_limit_seconds,
         "versions": {name: version(name) for name in ("octoscale", "torch", "pytorch-metric-learning")},
-        "machine": describe_machine(device),
+        "machine": machine,
     }
     print(json.dumps(result, indent=1))
     if arguments.png:

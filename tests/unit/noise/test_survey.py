@@ -1,6 +1,5 @@
 """A packed data set searched for mislabels, some of which are known."""
 
-
 import numpy as np
 import pytest
 import torch

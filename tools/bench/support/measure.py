@@ -17,11 +17,16 @@ Call = Callable[[], None]
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What a reader needs to know to compare the figures with their own."""
+    """What a reader needs to know to compare the figures with their own.
+
+    The load is the average number of processes that wanted a core in the last minute. Beside others, calls with many
+    short parallel regions suffer more than one long product: with a load above 1 here not even ratios can be trusted.
+    """
     machine: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 2),
     }
     if device.type == "cuda":
         machine["device"] = torch.cuda.get_device_name(device)
