@@ -85,7 +85,7 @@ def test_the_best_commit_is_the_one_with_the_highest_score_and_the_oldest_of_equ
     scores = iter([0.0, 0.5, 0.75, 0.75, 0.25])
     monkeypatch.setattr("octoscale.results.Results.evaluate", lambda self, network, step: next(scores))
     values = small_run(tmp_path / "run", evaluate=evaluated, checkpoint={"keep_last": 9})
-    monkeypatch.setattr("octoscale.results.Results.conclude", lambda self, network, step: None)
+    monkeypatch.setattr("octoscale.results.Results.conclude", lambda self, network, step, whole: None)
     train(parse_config(values, source="of the test"), World(), quiet=True)
 
     assert load_trained(str(tmp_path / "run"), best=True).step == 2
