@@ -1,5 +1,6 @@
 """The command line: parses, calls, prints."""
 
+import gc
 import json
 import os
 import sys
@@ -318,10 +319,15 @@ def _common(
 
 def main() -> None:
     """Run a command; what the user can mend is one message and exit code 1, usage errors are exit code 2."""
+    failed = False
     try:
         app(prog_name="octoscale")
     except OctoscaleError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        failed = True
+    if failed:
+        # The error's frames held the process group, and gloo's threads abort at the end of the interpreter.
+        gc.collect()
         sys.exit(EXIT_FAILED)
 
 
