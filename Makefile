@@ -11,7 +11,7 @@ install: $(READY)
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet -e '.[ray,s3,dev]'
+	$(VENV)/bin/python -m pip install --quiet -e '.[all]'
 	touch $@
 
 # The whole way once, on synthetic faces: pictures and tables in ./quickstart

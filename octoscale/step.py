@@ -79,8 +79,8 @@ def training_step(
         # ⟨E, G⟩ with G constant: its gradient with respect to E is G.
         return (again * gradients[:, rows]).sum()
 
-    second_pass = chunks if engine.embedding_is_collective else rows_with_gradient(chunks, gradients)
-    engine.backward([partial(part, rows) for rows in second_pass])
+    moving = chunks if engine.embedding_is_collective else rows_with_gradient(chunks, gradients)
+    engine.backward([partial(part, rows) for rows in moving], second_pass=len(chunks) > 1)
     update = engine.update(learning_rate)
     return _over_the_global_batch(found, embeddings.detach().norm(dim=2).mean(), update, world)
 

@@ -1,5 +1,6 @@
 """One process, or PyTorch's DistributedDataParallel over all ranks."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -50,8 +51,11 @@ class DdpEngine:
         self._statistics: list[Tensor] = []
         if world.world_size > 1:
             devices = [world.device] if world.device.type == "cuda" else None
-            # The statistics are averaged below: rank 0's would overwrite the others' before every forward.
-            self._wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+            with warnings.catch_warnings():
+                # PyTorch 2.13 has another name for it, 2.11 has not.
+                warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+                # The statistics are averaged below: rank 0's would overwrite the others' before every forward.
+                self._wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
             self._statistics = running_statistics(network)
         self.embedding_is_collective = any(isinstance(module, SyncBatchNorm) for module in network.modules())
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -61,10 +65,10 @@ class DdpEngine:
             embeddings: Tensor = (self._wrapped or self._network)(images)
         return embeddings
 
-    def backward(self, parts: Sequence[Callable[[], Tensor]]) -> None:
+    def backward(self, parts: Sequence[Callable[[], Tensor]], *, second_pass: bool) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         *early, last = parts
-        with statistics_kept(self._network):
+        with statistics_kept(self._network) if second_pass else nullcontext():
             # Around the forward passes too: there DDP decides whether the backward pass will send.
             with self._wrapped.no_sync() if self._wrapped is not None else nullcontext():
                 for part in early:

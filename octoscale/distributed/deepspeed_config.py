@@ -43,8 +43,7 @@ def deepspeed_config(
                 f"deepspeed.{key} is {block[key]}, but octoscale sets that by {ours}, which is {settings[ours]}: "
                 f"remove deepspeed.{key}"
             )
-    stage = zero_stage(block)
-    if stage not in (0, 1, 2, 3):
+    if (stage := zero_stage(block)) not in (0, 1, 2, 3):
         raise OctoscaleError(f"deepspeed.zero_optimization.stage is {stage!r}; choose 0, 1, 2 or 3")
     rank_batch_size = global_batch_size // world_size
     fixed = {
@@ -80,4 +79,6 @@ def deepspeed_config(
 def zero_stage(block: Mapping[str, Any]) -> Any:
     """ZeRO's stage, as it is in the block; 0 where it is left out."""
     zero = block.get("zero_optimization", {})
-    return zero.get("stage", 0) if isinstance(zero, Mapping) else zero
+    if not isinstance(zero, Mapping):
+        raise OctoscaleError(f"deepspeed.zero_optimization is {zero!r}; it must be a block with a stage")
+    return zero.get("stage", 0)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -45,13 +46,15 @@ class DeepSpeedEngine:
         self._world = world
         self._stage = config.get("zero_optimization", {}).get("stage", 0)
         self._max_gradient_norm = config["gradient_clipping"] or float("inf")
+        # DeepSpeed puts its partitions in the place of the parameters; the rest is what a commit tells.
         (self._group,) = [
             {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
         ]
-        # What the optimizer remembers of a parameter, on one of a single element.
         self._state_keys = _state_keys(optimizer)
         self._statistics = running_statistics(network) if world.world_size > 1 else []
         self._names = {parameter: name for name, parameter in network.named_parameters()}
+        # It sends weights as flat bytes. PyTorch's annotations leave this form out.
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
             model=network, optimizer=optimizer, config=config
         )
@@ -63,24 +66,29 @@ class DeepSpeedEngine:
         embeddings: Tensor = self._engine(images)
         return embeddings
 
-    def backward(self, parts: Sequence[Callable[[], Tensor]]) -> None:
+    def backward(self, parts: Sequence[Callable[[], Tensor]], *, second_pass: bool) -> None:
+        if not second_pass:
+            (part,) = parts
+            self._engine.backward(part())
+            return
         *early, last = parts
         with statistics_kept(self._network):
-            if not early:
-                self._engine.backward(last())
-            elif self._stage == 0:  # which has no coalesce_grad_reduction
+            if self._stage == 0:  # which has no coalesce_grad_reduction
                 with self._engine.no_sync():
                     for part in early:
                         self._engine.backward(part())
                 self._engine.backward(last())
-            else:  # whose partitions, from stage 2 on, rule no_sync out
-                with self._engine.coalesce_grad_reduction():
-                    for part in parts:
-                        self._engine.backward(part())
+                return
+            # From stage 2 on, partitions rule no_sync out. Also around a single part: another rank may have more, and
+            # gradients are reduced in another order here than during a backward pass.
+            with self._engine.coalesce_grad_reduction():
+                for part in parts:
+                    self._engine.backward(part())
 
     def update(self, learning_rate: float) -> Update:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
+        self._group["lr"] = learning_rate
         norm: float | None = None
         if self._stage == 0:
             # Left to DeepSpeed it would be clipped again, to no effect, and not be told.
@@ -184,11 +192,12 @@ class DeepSpeedEngine:
 
 def _state_keys(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
     """The keys of an optimizer's state per parameter, and whether each is one number instead of a tensor."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    probe = type(optimizer)([parameter], **optimizer.defaults)
-    probe.step()
-    return {key: value.ndim == 0 for key, value in probe.state[parameter].items() if isinstance(value, Tensor)}
+    if isinstance(optimizer, torch.optim.AdamW):
+        return {"step": True, "exp_avg": False, "exp_avg_sq": False}
+    if isinstance(optimizer, torch.optim.Adagrad):
+        return {"step": True, "sum": False}
+    assert isinstance(optimizer, torch.optim.SGD)
+    return {"momentum_buffer": False} if optimizer.defaults["momentum"] else {}
 
 
 def _import_deepspeed(world: World) -> Any:
@@ -204,6 +213,10 @@ def _import_deepspeed(world: World) -> Any:
             f"engine=deepspeed needs DeepSpeed ({error}): pip install 'octoscale[cluster]', or set engine=ddp"
         ) from error
     logger.setLevel(logging.WARNING)
+    # PyTorch's, of its own functions, which DeepSpeed calls.
+    warnings.filterwarnings(
+        "ignore", "`torch.distributed.(all_gather_into|reduce_scatter)_tensor` is dep", FutureWarning
+    )
     # On CPUs it would compile an operation that inference alone uses; a compilation that is killed leaves a lock,
     # and every later process waits for it in vain.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -35,13 +35,14 @@ class Engine(Protocol):
     def embed(self, images: Tensor) -> Tensor:
         """Embeddings [n, d] of uint8 images [n, 3, size, size], with gradient where that is enabled."""
 
-    def backward(self, parts: Sequence[Callable[[], Tensor]]) -> None:
-        """The gradient of the sum of `parts`, averaged over the ranks once, after the last part.
+    def backward(self, parts: Sequence[Callable[[], Tensor]], *, second_pass: bool) -> None:
+        """The gradient of the sum of `parts`, averaged over the ranks once, with the last part.
 
         Args:
             parts: each gives a scalar [] of embeddings, and is called just before its own backward pass, so that
-                one part's activations are in memory at a time. Several parts see images a second time: running
-                statistics stay as they are.
+                one part's activations are in memory at a time. At least one; ranks may differ in their number.
+            second_pass: the parts embed images that have been embedded before, so running statistics stay as they
+                are. The same on all ranks.
         """
 
     def update(self, learning_rate: float) -> Update:

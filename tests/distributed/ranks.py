@@ -17,7 +17,7 @@ import torch.multiprocessing as multiprocessing
 
 from octoscale.distributed.world import World
 
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 180
 
 
 def loopback() -> str:

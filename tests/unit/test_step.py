@@ -1,5 +1,6 @@
 """One step on one process, against the same thing written out."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import octoscale.step
 from octoscale.augment import augment
 from octoscale.config import Config, parse_config
 from octoscale.data.index import Index
@@ -16,6 +19,8 @@ from octoscale.data.loader import Batch
 from octoscale.data.reader import ImageReader
 from octoscale.degrade import degrade
 from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.models import FaceNetwork
 from octoscale.step import StepResult, draw_resolutions, training_step
 from octoscale.train import build_engine, build_network
 from tests.conftest import SmallRun
@@ -142,3 +147,177 @@ def test_a_samples_resolution_does_not_depend_on_its_company(order: list[int], s
 
     assert together.dtype == torch.int64
     assert torch.equal(draw_resolutions((7, 14, 28), seed=seed, epoch=epoch, sample_ids=ids[order]), together[order])
+
+
+# Chunk by chunk.
+
+
+class Counting:
+    """The network's backbone, that counts the images it sees with gradient and without."""
+
+    def __init__(self, network: FaceNetwork) -> None:
+        self.with_gradient: list[int] = []
+        self.without: list[int] = []
+        network.backbone.register_forward_pre_hook(self._count)
+
+    def _count(self, module: nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        (self.with_gradient if torch.is_grad_enabled() else self.without).append(len(arguments[0]))
+
+
+def chunked_step(config: Config, batch: Batch) -> tuple[Counting, StepResult, FaceNetwork]:
+    network = build_network(config, World())
+    counting = Counting(network)
+    engine = build_engine(config, network, World())
+    result = training_step(batch, engine, config.step, World(), seed=7, epoch=2, learning_rate=0.1)
+    return counting, result, network
+
+
+def test_a_batch_in_one_chunk_is_embedded_once(small_run: SmallRun, batch: Batch) -> None:
+    for micro_batch_size in (None, 8):
+        counting, _, _ = chunked_step(config_of(small_run, micro_batch_size=micro_batch_size), batch)
+        assert (counting.with_gradient, counting.without) == ([16], [])
+
+
+def test_chunks_are_embedded_twice_one_at_a_time(small_run: SmallRun, batch: Batch) -> None:
+    counting, _, _ = chunked_step(config_of(small_run, micro_batch_size=3, loss={"margin": 100.0}), batch)
+
+    assert counting.without == [6, 6, 4]
+    assert counting.with_gradient == [6, 6, 4]
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, 7, 8])
+def test_with_frozen_batch_norm_the_step_does_not_depend_on_its_chunks(
+    small_run: SmallRun, batch: Batch, micro_batch_size: int
+) -> None:
+    whole, expected = one_step(config_of(small_run), batch)
+    found, parameters = one_step(config_of(small_run, micro_batch_size=micro_batch_size), batch)
+
+    assert found.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert found.gradient_norm == pytest.approx(whole.gradient_norm, rel=1e-4)
+    for one, other in zip(parameters, expected, strict=True):
+        # fp32, summed in another order.
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_chunk_without_gradient_is_not_embedded_again(
+    small_run: SmallRun, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(small_run, micro_batch_size=2, loss={"margin": 100.0})
+    original = octoscale.step._loss_and_gradients
+
+    def without_rows(rows: list[int]) -> None:
+        def quiet(*arguments: Any) -> Any:
+            found, gradients = original(*arguments)
+            gradients[:, rows] = 0
+            return found, gradients
+
+        monkeypatch.setattr(octoscale.step, "_loss_and_gradients", quiet)
+
+    without_rows([0, 1, 4, 5])
+    counting, _, _ = chunked_step(config, batch)
+    assert (len(counting.without), len(counting.with_gradient)) == (4, 2)
+
+    # Nothing moves: one chunk is run all the same, with which the ranks synchronise.
+    without_rows(list(range(8)))
+    counting, result, network = chunked_step(config, batch)
+    assert (len(counting.without), len(counting.with_gradient)) == (4, 1)
+    assert result.gradient_norm == 0
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_running_statistics_see_each_chunk_once(small_run: SmallRun, batch: Batch) -> None:
+    config = config_of(small_run, model={"batch_norm": "chunk"}, micro_batch_size=3, loss={"margin": 100.0})
+    counting, _, network = chunked_step(config, batch)
+    assert counting.with_gradient == counting.without
+
+    expected = build_network(config, World())
+    draws: dict[str, Any] = {"seed": 7, "epoch": 2}
+    for rows in (slice(0, 3), slice(3, 6), slice(6, 8)):
+        ids = batch.sample_ids[rows].numpy()
+        high = augment(batch.high[rows], config.augment, **draws, sample_ids=ids)
+        low = degrade(high, draw_resolutions((7, 14), **draws, sample_ids=ids))
+        with torch.no_grad():
+            expected(torch.cat([high, low]))
+    for (name, one), (_, other) in zip(network.named_buffers(), expected.named_buffers(), strict=True):
+        assert torch.equal(one, other), name
+
+
+class Noisy(nn.Module):
+    """Remembers its dropout masks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 32 * 32, 8)
+        self.masks: list[torch.Tensor] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mask = nn.functional.dropout(torch.ones(len(images), 8), 0.5, self.training)
+        self.masks.append(mask)
+        embeddings: torch.Tensor = self.fc(images.flatten(1)) * mask
+        return embeddings
+
+
+def test_dropout_is_the_same_in_both_passes_and_another_in_each_chunk(small_run: SmallRun, batch: Batch) -> None:
+    model = {"name": f"{__name__}:Noisy", "embedding_dim": None}
+    config = config_of(small_run, model=model, micro_batch_size=4, loss={"margin": 100.0})
+    _, _, network = chunked_step(config, batch)
+
+    first, second, first_again, second_again = network.backbone.masks
+    assert torch.equal(first, first_again)
+    assert torch.equal(second, second_again)
+    assert not torch.equal(first, second)
+
+
+# fp16.
+
+
+class Overflowing(nn.Module):
+    """Embeds in plain numbers, with a gradient that fp16 cannot hold at a large loss scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 32 * 32, 8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        embeddings: torch.Tensor = self.fc(images.flatten(1)) * 3e3
+        return embeddings
+
+
+def test_a_step_that_overflows_fp16_is_skipped_and_halves_the_scale(small_run: SmallRun, batch: Batch) -> None:
+    model = {"name": f"{__name__}:Overflowing", "embedding_dim": None}
+    config = config_of(small_run, model=model, precision="fp16", micro_batch_size=4, loss={"margin": 1e4})
+    network = build_network(config, World())
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    engine = build_engine(config, network, World())
+    scales = [float(engine.state_dict()["scaler"]["scale"])]
+    results = []
+    for epoch in range(24):
+        results.append(training_step(batch, engine, config.step, World(), seed=7, epoch=epoch, learning_rate=1e-9))
+        scales.append(float(engine.state_dict()["scaler"]["scale"]))
+        if results[-1].skipped:
+            assert scales[-1] == scales[-2] / 2
+            assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+        else:
+            break
+
+    assert len(results) > 1, "nothing overflowed"
+    assert not results[-1].skipped
+    assert math.isfinite(results[-1].gradient_norm)
+    assert not all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    # Another engine goes on with the scale that was found.
+    other = build_engine(config, build_network(config, World()), World())
+    other.load_state_dict(engine.state_dict())
+    assert float(other.state_dict()["scaler"]["scale"]) == scales[-1]
+
+
+def test_a_run_that_overflows_at_every_scale_is_stopped(small_run: SmallRun, batch: Batch) -> None:
+    model = {"name": f"{__name__}:Overflowing", "embedding_dim": None}
+    config = config_of(small_run, model=model, precision="fp16", loss={"margin": 1e4})
+    engine = build_engine(config, build_network(config, World()), World())
+    state = engine.state_dict()
+    state["scaler"]["scale"] = torch.tensor(0.5)
+    engine.load_state_dict(state)
+
+    engine.backward([lambda: next(iter(engine._parameters)).sum() * float("inf")], second_pass=False)  # type: ignore[attr-defined]
+    with pytest.raises(OctoscaleError, match=r"overflow fp16 even at a loss scale of 0\.5"):
+        engine.update(0.1)

@@ -1,107 +1,113 @@
-"""The same global batch on one rank and on several: images per second, one thread per rank.
+"""How much faster two ranks are than one, each with one thread.
 
-    python tools/bench/scaling.py [--ranks 1 2] [--batch 64] [--engine ddp | deepspeed]
+    python tools/bench/scaling.py [--batch 64] [--ranks 1 2] [--rounds 3] [--steps 3]
 
-Prints JSON. Ranks are gloo processes on this machine, as torchrun would start them. The numbers of ranks take
-turns, so that a busy machine slows all; efficiency is images per second ÷ (ranks × those of the first).
+Prints JSON: images per second of the whole step (high and low, loss, gradients, optimizer) by DDP over gloo, at one
+global batch, and the efficiency: images per second ÷ (ranks × those of one rank). The numbers of ranks take turns.
 """
 
 import argparse
 import json
 import os
+import platform
+import socket
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from support.measure import describe_machine
+from two_pass import SIZE, random_batch
 
 import octoscale
-from octoscale.config import Config, parse_config
 from octoscale.data.loader import Batch
-from octoscale.distributed.world import World, connected
-from octoscale.step import training_step
-from octoscale.train import build_engine, build_network
+from octoscale.distributed.ddp_engine import DdpEngine
+from octoscale.distributed.world import World
+from octoscale.models import load, set_training
+from octoscale.optimizer import OptimizerConfig, build_optimizer
+from octoscale.step import StepConfig, training_step
 
 
-def run_config(arguments: argparse.Namespace) -> Config:
-    values: dict[str, Any] = {
-        "directory": "unused", "data": {"url": "unused"}, "global_batch_size": arguments.batch, "steps": 1,
-        "model": {"name": arguments.model}, "engine": arguments.engine,
-        "micro_batch_size": arguments.micro_batch,
-    }  # fmt: skip
-    return parse_config(values, source="of the benchmark")
-
-
-def rank_process(rank: int, ranks: int, arguments: argparse.Namespace, folder: str) -> None:
-    """One rank: a warm-up step, then timed ones; rank 0 writes the seconds of each down."""
+def rank_of(
+    rank: int, ranks: int, model: str, batch_size: int, micro_batch_size: int | None, steps: int, folder: str
+) -> None:
+    """One rank: a warm-up, then `steps` steps; rank 0 writes their seconds."""
     torch.set_num_threads(1)
-    os.environ.update(GLOO_SOCKET_IFNAME="lo", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(arguments.port))
-    config, world = run_config(arguments), World(rank, rank, ranks, ranks)
-    with connected(world, timeout_seconds=300, alone_too=arguments.engine == "deepspeed"):
-        engine = build_engine(config, build_network(config, world), world)
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (arguments.batch, 112, 112, 3), dtype=torch.uint8, generator=generator)
-        rows = torch.arange(arguments.batch).chunk(ranks)[rank]
-        batch = Batch(images[rows].permute(0, 3, 1, 2), rows // 2, rows)
-        seconds = []
-        for number in range(arguments.steps + 1):
-            world.barrier()
-            started = time.perf_counter()
-            training_step(batch, engine, config.step, world, seed=0, epoch=0, learning_rate=1e-4)
-            world.barrier()
-            if number:
-                seconds.append(time.perf_counter() - started)
+    os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    world = World(rank, rank, ranks, ranks)
+    if ranks > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
+    torch.manual_seed(0)
+    network = load(model)
+    # PyTorch's annotations leave this form out.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    set_training(network, "frozen")
+    engine = DdpEngine(network, build_optimizer(network.parameters(), OptimizerConfig()), world)
+    whole = random_batch(batch_size)
+    batch = Batch(*(rows.chunk(ranks)[rank] for rows in (whole.high, whole.identities, whole.sample_ids)))
+    config = StepConfig(micro_batch_size=micro_batch_size)
+    seconds = []
+    for number in range(steps + 1):
+        world.barrier()
+        started = time.perf_counter()
+        training_step(
+            batch,
+            engine,
+            StepConfig(micro_batch_size=micro_batch_size),
+            world,
+            seed=0,
+            epoch=number,
+            learning_rate=1e-6,
+        )
+        world.barrier()
+        seconds.append(time.perf_counter() - started)
     if rank == 0:
-        Path(folder, "seconds.json").write_text(json.dumps(seconds))
-
-
-def seconds_of_steps(ranks: int, arguments: argparse.Namespace) -> list[float]:
-    with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.start_processes(rank_process, (ranks, arguments, folder), nprocs=ranks, start_method="spawn")
-        seconds: list[float] = json.loads(Path(folder, "seconds.json").read_text())
-        return seconds
+        Path(folder, "seconds.json").write_text(json.dumps(seconds[1:]))
+    if ranks > 1:
+        dist.destroy_process_group()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--model", default="mobilefacenet")
-    parser.add_argument("--engine", choices=["ddp", "deepspeed"], default="ddp")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--micro-batch", type=int, help="images in a rank's network at a time")
-    parser.add_argument("--steps", type=int, default=5, help="of each turn")
+    parser.add_argument("--batch", type=int, default=64, help="global batch, the same for any number of ranks")
+    parser.add_argument("--micro", type=int, default=16, help="micro_batch_size; 0: one pass")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--steps", type=int, default=3, help="steps of each group of ranks, after one to warm up")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--port", type=int, default=29555)
     arguments = parser.parse_args()
 
-    turns: dict[int, list[float]] = {ranks: [] for ranks in arguments.ranks}
+    machine = describe_machine(torch.device("cpu")) | {"threads": "1 per rank"}
+    seconds: dict[int, list[float]] = {ranks: [] for ranks in arguments.ranks}
     for _ in range(arguments.rounds):
-        for ranks, medians in turns.items():
-            medians.append(statistics.median(seconds_of_steps(ranks, arguments)))
-    first = arguments.ranks[0]
-    speed = {ranks: arguments.batch / statistics.median(medians) for ranks, medians in turns.items()}
-    # Round by round: both were slowed alike.
-    efficiency = {
-        ranks: statistics.median(
-            alone * first / (own * ranks) for alone, own in zip(turns[first], medians, strict=True)
-        )
-        for ranks, medians in turns.items()
-    }
-    result = {
+        for ranks in arguments.ranks:
+            with tempfile.TemporaryDirectory() as folder:
+                settings = (ranks, arguments.model, arguments.batch, arguments.micro or None, arguments.steps, folder)
+                multiprocessing.start_processes(rank_of, settings, nprocs=ranks, start_method="spawn")
+                seconds[ranks] += json.loads(Path(folder, "seconds.json").read_text())
+    rates = {ranks: arguments.batch / statistics.median(values) for ranks, values in seconds.items()}
+    one = rates[min(rates)] / min(rates)
+    report = {
         "model": arguments.model,
-        "engine": arguments.engine,
-        "global_batch": arguments.batch,
-        "images_per_second": {ranks: round(value, 1) for ranks, value in speed.items()},
-        "efficiency": {ranks: round(value, 3) for ranks, value in efficiency.items()},
-        "rounds": arguments.rounds,
-        "versions": {"octoscale": octoscale.__version__, "torch": torch.__version__},
-        "machine": {**describe_machine(torch.device("cpu")), "threads": 1},
-    }
-    print(json.dumps(result, indent=1))
+        "image_size": SIZE,
+        "global_batch_size": arguments.batch,
+        "micro_batch_size": arguments.micro or None,
+        "images_per_second": {str(ranks): round(rate, 2) for ranks, rate in rates.items()},
+        "efficiency": {str(ranks): round(rate / (ranks * one), 3) for ranks, rate in rates.items()},
+        "steps_measured": {str(ranks): len(values) for ranks, values in seconds.items()},
+        "versions": {
+            "octoscale": octoscale.__version__, "torch": torch.__version__, "python": platform.python_version(),
+        },
+        "machine": machine,
+    }  # fmt: skip
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""What the two-pass step costs and saves: time beside a single pass, memory against the global batch.
+"""What the second pass of a step costs in time, and what it saves in memory.
 
-    python tools/bench/two_pass.py [--batch 128] [--micro-batch 32] [--large 8192]
+    python tools/bench/two_pass.py [--batch 64] [--micro 16] [--rounds 7] [--large 8192]
 
-Prints JSON. Time: the same batch in one pass and in two, in turns; read the ratio. Memory: the peak of the resident
-set of a fresh process per global batch, all with one micro batch; the images are random, decoding is not measured.
+Prints JSON. Time: the same step on the same images in one pass and in two, in turns; read the ratio. The margin is so
+large that every chunk has a gradient: in a run, chunks without one are not embedded again. Memory: the peak resident
+set of a fresh process that makes one step, at a small and at a large global batch with the same chunks; `--large 0`
+leaves it out, since it takes minutes.
 """
 
 import argparse
 import json
+import platform
 import resource
 import statistics
 import subprocess
@@ -18,86 +21,104 @@ from support.measure import describe_machine, ratio, take_turns
 
 import octoscale
 from octoscale.data.loader import Batch
+from octoscale.degrade import DegradeConfig
 from octoscale.distributed.ddp_engine import DdpEngine
 from octoscale.distributed.world import World
+from octoscale.loss.config import LossConfig
 from octoscale.models import load, set_training
 from octoscale.optimizer import OptimizerConfig, build_optimizer
 from octoscale.step import StepConfig, training_step
 
 CPU = torch.device("cpu")
-
-
-class Steps:
-    """Steps of one network on random images."""
-
-    def __init__(self, model: str) -> None:
-        torch.manual_seed(0)
-        network = load(model)
-        set_training(network, "frozen")
-        # PyTorch's annotations leave this form out.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._engine = DdpEngine(network, build_optimizer(network.parameters(), OptimizerConfig()), World())
-
-    def run(self, batch: Batch, micro_batch_size: int | None) -> None:
-        config = StepConfig(micro_batch_size=micro_batch_size)
-        training_step(batch, self._engine, config, World(), seed=0, epoch=0, learning_rate=1e-4)
+SIZE = 112
+SMALL = 256
 
 
 def random_batch(size: int) -> Batch:
-    """As the loader gives it: uint8, channels-last in memory, two images of each identity."""
-    images = torch.randint(0, 256, (size, 112, 112, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    return Batch(images, torch.arange(size) // 2, torch.arange(size))
+    """`size` images without a face: the time of a step does not depend on what is on them."""
+    high = torch.randint(0, 256, (size, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    return Batch(high, torch.arange(size // 2).repeat_interleave(2), torch.arange(size))
 
 
-def peak_resident_bytes(model: str, batch: int, micro_batch: int) -> int:
-    """Of a fresh process that makes one step."""
-    command = [sys.executable, __file__, "--model", model, "--one-step", str(batch), "--micro-batch", str(micro_batch)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+class Trainer:
+    """A network of its own, and steps on one batch."""
+
+    def __init__(self, model: str, batch: Batch, micro_batch_size: int | None) -> None:
+        torch.manual_seed(0)
+        network = load(model)
+        # PyTorch's annotations leave this form out.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        set_training(network, "frozen")
+        self._engine = DdpEngine(network, build_optimizer(network.parameters(), OptimizerConfig()), World())
+        self._batch = batch
+        self._config = StepConfig(
+            micro_batch_size=micro_batch_size, degrade=DegradeConfig(), loss=LossConfig(margin=1e4)
+        )
+
+    def step(self) -> None:
+        training_step(self._batch, self._engine, self._config, World(), seed=0, epoch=0, learning_rate=1e-6)
+
+
+def peak_bytes(model: str, size: int, micro_batch_size: int) -> tuple[int, float]:
+    """The peak resident set of a fresh process that makes one step; bytes, and the step's seconds."""
+    command = [sys.executable, __file__, "--model", model, "--micro", str(micro_batch_size), "--one-step", str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    peak, seconds = json.loads(done.stdout)
+    return peak, seconds
+
+
+def one_step(model: str, size: int, micro_batch_size: int) -> None:
+    trainer = Trainer(model, random_batch(size), micro_batch_size)
+    seconds = take_turns({"step": trainer.step}, CPU, rounds=1, budget_seconds=0)["step"][0]
+    print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mobilefacenet")
-    parser.add_argument("--batch", type=int, default=128, help="of the two that are timed")
-    parser.add_argument("--micro-batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--small", type=int, default=256, help="global batch whose memory is the measure")
-    parser.add_argument("--large", type=int, default=8192, help="global batch whose memory is compared with it")
+    parser.add_argument("--batch", type=int, default=64, help="global batch of the timing")
+    parser.add_argument("--micro", type=int, default=16, help="micro_batch_size of the timing")
+    parser.add_argument("--memory-micro", type=int, default=64, help="micro_batch_size of the memory")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--large", type=int, default=8192, help="the large global batch; 0: no memory is measured")
     parser.add_argument("--one-step", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one_step:
-        Steps(arguments.model).run(random_batch(arguments.one_step), arguments.micro_batch)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        one_step(arguments.model, arguments.one_step, arguments.micro)
         return
 
-    steps, batch = Steps(arguments.model), random_batch(arguments.batch)
+    machine = describe_machine(CPU)
+    batch = random_batch(arguments.batch)
     calls = {
-        "single_pass": lambda: steps.run(batch, None),
-        "two_passes": lambda: steps.run(batch, arguments.micro_batch),
+        "one_pass": Trainer(arguments.model, batch, None).step,
+        "two_passes": Trainer(arguments.model, batch, arguments.micro).step,
     }
     for call in calls.values():
         call()
     seconds = take_turns(calls, CPU, rounds=arguments.rounds, budget_seconds=600)
-    peaks = {
-        size: peak_resident_bytes(arguments.model, size, arguments.micro_batch)
-        for size in (arguments.small, arguments.large)
-    }
-    result = {
+    report = {
         "model": arguments.model,
-        "micro_batch": arguments.micro_batch,
         "time": {
-            "batch": arguments.batch,
-            **{f"{name}_seconds_median": round(statistics.median(values), 3) for name, values in seconds.items()},
-            "two_passes_over_single_pass": ratio(seconds["two_passes"], seconds["single_pass"]),
+            "global_batch_size": arguments.batch,
+            "micro_batch_size": arguments.micro,
+            **{
+                f"{name}_seconds_per_image_median": statistics.median(seconds[name]) / arguments.batch for name in calls
+            },
+            "two_passes_over_one": ratio(seconds["two_passes"], seconds["one_pass"]),
+            "rounds": len(seconds["one_pass"]),
         },
-        "memory": {
-            "peak_resident_mib": {size: round(peak / 2**20) for size, peak in peaks.items()},
-            "large_over_small": round(peaks[arguments.large] / peaks[arguments.small], 3),
-        },
-        "versions": {"octoscale": octoscale.__version__, "torch": torch.__version__},
-        "machine": describe_machine(CPU),
     }
-    print(json.dumps(result, indent=1))
+    if arguments.large:
+        small, large = (peak_bytes(arguments.model, size, arguments.memory_micro) for size in (SMALL, arguments.large))
+        report["memory"] = {
+            "micro_batch_size": arguments.memory_micro,
+            "peak_mib": {str(SMALL): round(small[0] / 2**20), str(arguments.large): round(large[0] / 2**20)},
+            "large_over_small": round(large[0] / small[0], 3),
+            "images_mib": {str(size): round(size * 3 * SIZE**2 / 2**20) for size in (SMALL, arguments.large)},
+            "step_seconds": {str(SMALL): round(small[1], 1), str(arguments.large): round(large[1], 1)},
+        }
+    versions = {"octoscale": octoscale.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    print(json.dumps({**report, "versions": versions, "machine": machine}, indent=1))
 
 
 if __name__ == "__main__":
