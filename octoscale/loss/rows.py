@@ -8,8 +8,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-# Temporary values of work that is done in parts: in a core's second-level cache, or enough for a GPU's launches to pay.
-_CPU_BYTES, _GPU_BYTES = 2 * 2**20, 256 * 2**20
+# Temporary values of work that is done in parts: in the caches, or enough for a GPU's launches to pay.
+_CPU_BYTES, _GPU_BYTES = 4 * 2**20, 256 * 2**20
 # Half the squared norm is carried by this many numbers of the coarse type, so that none of its 24 bits is lost.
 _PARTS = {torch.float64: 1, torch.float32: 1, torch.bfloat16: 3, torch.float16: 3}
 # Coarse products are summed in fp32 (fp64 for fp64), each sum correctly rounded.
