@@ -61,6 +61,7 @@ class Journal:
     def _measure(self, line: StepLine) -> None:
         metrics, result = self._metrics, line.result
         metrics.steps.inc()
+        metrics.steps_skipped.inc(result.skipped)
         metrics.samples.inc(self._rank_batch_size)
         metrics.step.set(line.step)
         metrics.epoch.set(line.epoch)

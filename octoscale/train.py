@@ -172,7 +172,8 @@ def build_engine(config: Config, network: FaceNetwork, world: World) -> Engine:
         "optimizer.name": config.optimizer.name, "schedule.name": config.schedule.name, "precision": config.precision,
     }  # fmt: skip
     values = deepspeed_config(
-        config.deepspeed or {}, settings, global_batch_size=config.global_batch_size, world_size=world.world_size,
+        config.deepspeed or {}, settings, global_batch_size=config.global_batch_size,
+        rank_batch_size=rank_batch_size(config.global_batch_size, world.world_size),
         precision=config.precision, max_gradient_norm=clip,
     )  # fmt: skip
     return DeepSpeedEngine(network, optimizer, world, values)
@@ -239,10 +240,11 @@ def log_geometry(config: Config, index: Index, world: World, position: Position)
         "batch     %d images = %d identities × 2 = %d ranks × %d; each image twice, high and low",
         config.global_batch_size, pairs, world.world_size, per_rank,
     )  # fmt: skip
-    chunks = chunk_rows(per_rank, config.micro_batch_size)
+    sizes = [rows.stop - rows.start for rows in chunk_rows(per_rank, config.micro_batch_size)]
+    rest = f" and one of {sizes[-1]}" if sizes[-1] < sizes[0] else ""
     logger.info(
-        "chunks    %d × %d images on each rank, %s", len(chunks), chunks[0].stop,
-        "one pass" if len(chunks) == 1 else f"two passes, the last chunk of {chunks[-1].stop - chunks[-1].start}",
+        "chunks    %d × %d images%s on each rank, in %s",
+        sizes.count(sizes[0]), sizes[0], rest, "two passes" if len(sizes) > 1 else "one pass",
     )  # fmt: skip
     logger.info(
         "length    %s, about %.1f steps per epoch, from step %d, epoch %d, batch %d",

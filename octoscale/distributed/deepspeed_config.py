@@ -23,7 +23,7 @@ def deepspeed_config(
     settings: Mapping[str, Any],
     *,
     global_batch_size: int,
-    world_size: int,
+    rank_batch_size: int,
     precision: Precision,
     max_gradient_norm: float | None,
 ) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def deepspeed_config(
     Args:
         block: the user's ``deepspeed:``; ``"auto"`` stands for octoscale's value.
         settings: octoscale's, by key, for messages: those that `_OURS` names.
-        global_batch_size, world_size, precision, max_gradient_norm: of the run.
+        global_batch_size, rank_batch_size, precision, max_gradient_norm: of the run.
 
     Raises:
         OctoscaleError: a value of the block is not the run's; both are named.
@@ -45,11 +45,11 @@ def deepspeed_config(
             )
     if (stage := zero_stage(block)) not in (0, 1, 2, 3):
         raise OctoscaleError(f"deepspeed.zero_optimization.stage is {stage!r}; choose 0, 1, 2 or 3")
-    rank_batch_size = global_batch_size // world_size
+    ranks = global_batch_size // rank_batch_size
     fixed = {
         "train_batch_size": (global_batch_size, "global_batch_size"),
         # One reduction and one optimizer step per global batch: octoscale's chunks are none of DeepSpeed's business.
-        "train_micro_batch_size_per_gpu": (rank_batch_size, f"global_batch_size ÷ {world_size} ranks"),
+        "train_micro_batch_size_per_gpu": (rank_batch_size, f"global_batch_size ÷ {ranks} ranks"),
         "gradient_accumulation_steps": (1, "one global batch per step, cut into chunks by micro_batch_size"),
         "managed_gradient_accumulation": (True, "one reduction per step"),
         "gradient_clipping": (max_gradient_norm or 0.0, "optimizer.max_gradient_norm"),

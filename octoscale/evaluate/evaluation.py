@@ -143,7 +143,8 @@ def evaluate(
     everyone = torch.arange(len(images))
     low_rows = everyone if "same" in config.modes else second.unique()
     distances: dict[tuple[Mode, int], NDArray[np.float64]] = {}
-    with _evaluating(network), torch.inference_mode():
+    # Not inference_mode: weights that a wrapper fetches while it lasts can never be trained again.
+    with _evaluating(network), torch.no_grad():
         high = _embed(network, images, everyone, images.shape[-1], config.batch_size, world)
         for resolution in config.resolutions:
             low = high

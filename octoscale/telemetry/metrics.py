@@ -37,6 +37,7 @@ class Metrics:
         self.evaluation_seconds = histogram("octoscale_evaluation_seconds", "Wall time of an evaluation")
         self.checkpoint_seconds = histogram("octoscale_checkpoint_duration_seconds", "Wall time of a commit")
         self.steps = counter("octoscale_steps_total", "Optimizer steps done by this process")
+        self.steps_skipped = counter("octoscale_steps_skipped_total", "Steps skipped because fp16 gradients overflowed")
         self.samples = counter("octoscale_samples_total", "High-resolution images this rank trained on")
         self.checkpoints_damaged = counter("octoscale_checkpoint_corrupt_total", "Commits found damaged when resuming")
         self.step = gauge("octoscale_step", "Optimizer step of the run, over all attempts")

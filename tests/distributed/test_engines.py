@@ -123,8 +123,8 @@ def engine_of(case: Case, world: World, optimizer: dict[str, Any]) -> tuple[Engi
     if case.stage is None:
         return DdpEngine(network, built, world, precision=case.precision, max_gradient_norm=clip), network
     values = deepspeed_config(
-        {"zero_optimization": {"stage": case.stage}}, {}, global_batch_size=BATCH, world_size=world.world_size,
-        precision=case.precision, max_gradient_norm=clip,
+        {"zero_optimization": {"stage": case.stage}}, {}, global_batch_size=BATCH,
+        rank_batch_size=BATCH // world.world_size, precision=case.precision, max_gradient_norm=clip,
     )  # fmt: skip
     return DeepSpeedEngine(network, built, world, values), network
 

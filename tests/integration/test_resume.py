@@ -59,6 +59,7 @@ def newest_step(directory: Path) -> int:
         {"optimizer": {"name": "sgd", "weight_decay": 1e-4}},
         {"optimizer": {"name": "adagrad"}, "schedule": {"name": "cosine", "warmup_steps": 3}},
         {"precision": "bf16"},
+        {"precision": "fp16", "micro_batch_size": 5},
     ],
     ids=lambda changes: "-".join(changes),
 )

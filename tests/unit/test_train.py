@@ -87,6 +87,10 @@ class WithDropout(nn.Module):
         pytest.param({"epochs": 2, "schedule": {"name": "cosine"}}, id="length in epochs"),
         pytest.param({"augment": {"flip_probability": 0.5, "brightness": 0.2}}, id="augmentation"),
         pytest.param({"model": {"name": f"{__name__}:WithDropout", "embedding_dim": None}}, id="dropout"),
+        pytest.param(
+            {"model": {"name": f"{__name__}:WithDropout", "embedding_dim": None}, "micro_batch_size": 5},
+            id="dropout in two passes",
+        ),
     ],
 )
 def test_a_run_resumed_after_a_crash_gives_the_bits_of_an_undisturbed_one(
@@ -105,6 +109,19 @@ def test_a_run_resumed_after_a_crash_gives_the_bits_of_an_undisturbed_one(
 
     assert summary.position.epoch >= 1
     assert_same_bits(tmp_path / "whole", tmp_path / "broken", steps=summary.position.step)
+
+
+@pytest.mark.parametrize("micro_batch_size", [5, 8, 16])
+def test_a_run_in_chunks_is_the_run_without(small_run: SmallRun, tmp_path: Path, micro_batch_size: int) -> None:
+    optimizer = {"name": "sgd", "learning_rate": 1e-2}
+    run(small_run(tmp_path / "whole", optimizer=optimizer))
+    run(small_run(tmp_path / "chunks", optimizer=optimizer, micro_batch_size=micro_batch_size))
+
+    for line, expected in zip(lines(tmp_path / "chunks"), lines(tmp_path / "whole"), strict=True):
+        assert line.sample_ids_crc32 == expected.sample_ids_crc32
+        # fp32, summed in another order, four steps long.
+        assert line.result.loss == pytest.approx(expected.result.loss, rel=1e-5)
+        assert line.result.gradient_norm == pytest.approx(expected.result.gradient_norm, rel=1e-3)
 
 
 @pytest.mark.parametrize("committed", [5, 6])
@@ -243,6 +260,12 @@ def test_a_step_that_gives_no_number_stops_the_run(loss: float, norm: float) -> 
         check_finite(StepResult(loss, {}, norm, 1.0), Position(step=7), 0.5)
 
 
+def test_a_step_that_was_skipped_is_told_and_does_not_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    check_finite(StepResult(1.0, {}, float("inf"), 1.0, skipped=True), Position(step=7), 0.5)
+
+    assert "step 8 is skipped: its gradients overflowed fp16" in caplog.text
+
+
 def test_a_diverging_run_keeps_its_good_commits(small_run: SmallRun, tmp_path: Path) -> None:
     values = small_run(tmp_path / "run", checkpoint={"every_steps": 1})
 
@@ -266,10 +289,11 @@ def test_every_derived_number_is_said_before_the_first_step(
     small_run: SmallRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "octoscale")
-    run(small_run(tmp_path / "run", telemetry={"metrics": True}))
+    run(small_run(tmp_path / "run", telemetry={"metrics": True}, micro_batch_size=6))
 
     for text in ("96 images of 24 identities, 32 px", "16 images = 8 identities × 2 = 1 ranks × 16", "4 steps",
-                 "about 6.0 steps per epoch", "http://127.0.0.1:"):  # fmt: skip
+                 "about 6.0 steps per epoch", "2 × 6 images and one of 4 on each rank, in two passes",
+                 "cpu, fp32, ddp, tiny, batch norm frozen", "http://127.0.0.1:"):  # fmt: skip
         assert text in caplog.text
 
 

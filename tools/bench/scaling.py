@@ -57,15 +57,7 @@ def rank_of(
     for number in range(steps + 1):
         world.barrier()
         started = time.perf_counter()
-        training_step(
-            batch,
-            engine,
-            StepConfig(micro_batch_size=micro_batch_size),
-            world,
-            seed=0,
-            epoch=number,
-            learning_rate=1e-6,
-        )
+        training_step(batch, engine, config, world, seed=0, epoch=number, learning_rate=1e-6)
         world.barrier()
         seconds.append(time.perf_counter() - started)
     if rank == 0:

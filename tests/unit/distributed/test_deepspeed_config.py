@@ -13,7 +13,7 @@ SETTINGS = {"optimizer.name": "adamw", "schedule.name": "cosine", "precision": "
 
 
 def configured(block: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    run = {"global_batch_size": 64, "world_size": 4, "precision": "bf16", "max_gradient_norm": 5.0} | changes
+    run = {"global_batch_size": 64, "rank_batch_size": 16, "precision": "bf16", "max_gradient_norm": 5.0} | changes
     return deepspeed_config(block, SETTINGS, **run)
 
 

@@ -119,6 +119,7 @@ def test_a_run_serves_its_steps_samples_loss_and_active_share(
 
     (samples,) = seen
     assert value(samples, "octoscale_steps_total") == value(samples, "octoscale_step_seconds_count") == 4
+    assert value(samples, "octoscale_steps_skipped_total") == 0
     assert value(samples, "octoscale_samples_total") == 64
     assert value(samples, "octoscale_step") == 4
     assert value(samples, "octoscale_step_seconds_sum") > 0
