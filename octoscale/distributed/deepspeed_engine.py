@@ -130,10 +130,9 @@ class DeepSpeedEngine:
             for parameter, name in self._names.items():
                 with self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0), torch.no_grad():
                     parameter.copy_(state["model"][name])
-            own = {name: value for name, value in state["model"].items() if name not in self._names.values()}
             for name, buffer in self._network.named_buffers():
-                if name in own:
-                    buffer.copy_(own[name])
+                if name in state["model"]:  # others are not persistent
+                    buffer.copy_(state["model"][name])
         else:
             self._network.load_state_dict(state["model"])
         # The partitions that are trained, from the weights that are computed with.

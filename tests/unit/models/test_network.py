@@ -141,3 +141,10 @@ def test_thawing_puts_batch_norm_back_in_training() -> None:
     set_training(network, "frozen")
     set_training(network, "chunk")
     assert network[0].training
+
+
+def test_synchronised_batch_norm_of_a_single_process_is_that_of_its_chunk() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3))
+    set_training(network, "sync")
+    assert type(network[0]) is nn.BatchNorm2d
+    assert network[0].training
