@@ -5,9 +5,10 @@
 ARG BASE=nvidia/cuda:13.0.2-runtime-ubuntu24.04
 FROM ${BASE}
 
-# The CUDA base has no Python; the slim Python base has no need of one.
+# The CUDA base has no Python; the slim Python base has no need of one. On a GPU, Triton compiles the launcher
+# of the loss's kernel when it first runs: that takes a C compiler and Python's headers.
 RUN command -v python3 >/dev/null || (apt-get update \
-    && apt-get install -y --no-install-recommends python3 python3-venv \
+    && apt-get install -y --no-install-recommends g++ python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*)
 
 RUN python3 -m venv /opt/octoscale && useradd --create-home --uid 10001 octoscale
