@@ -219,11 +219,11 @@ def test_an_existing_cluster_trains_what_fits_and_refuses_what_does_not(
     file.write_text(yaml.safe_dump(small_run(tmp_path / "out")))
 
     process = start(file, "--workers", "2", "--address", cluster)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=90)
     assert process.returncode == 1, told
     assert "the cluster has 1 CPUs for 2 workers; ask for at most 1" in told
 
     process = start(file, "--workers", "1", "--address", cluster)
-    told, _ = process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=180)
     assert process.returncode == 0, told
     assert [line.step for line in read_journal(Store(str(tmp_path / "out")))] == [1, 2, 3, 4]
