@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from octoscale.errors import OctoscaleError
@@ -41,13 +40,12 @@ def check_tensors(high: Tensor, low: Tensor, identities: Tensor) -> None:
         )
 
 
-def agree(
-    vectors: Mapping[Side, Tensor], group: dist.ProcessGroup | None, *, wants_gradient: bool
-) -> tuple[float, bool]:
+def agree(vectors: Mapping[Side, Tensor], exchange: Exchange, *, wants_gradient: bool) -> tuple[float, bool]:
     """One exchange of facts between the ranks, before the first exchange of rows.
 
     Args:
         vectors: by side, [n, d], projected embeddings of this rank.
+        exchange: with the other ranks, whose numbers of rows may still differ.
         wants_gradient: of this rank.
 
     Returns:
@@ -63,7 +61,7 @@ def agree(
         peaks = torch.linalg.vector_norm(side, ord=torch.inf, dim=1).double()
         bad = ~peaks.isfinite()
         facts.append(torch.stack([peaks.max(), bad.sum().double(), bad.int().argmax().double()]))
-    table = Exchange(group, rows).gather(torch.cat(facts)).tolist()
+    table = exchange.gather(torch.cat(facts)).tolist()
     for rank, (other_rows, other_dim, *_) in enumerate(table):
         if (other_rows, other_dim) != tuple(table[0][:2]):
             raise OctoscaleError(

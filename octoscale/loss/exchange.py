@@ -20,6 +20,8 @@ class Exchange:
         self.world_size = 1 if group is None else dist.get_world_size(group)
         self.rank = 0 if group is None else dist.get_rank(group)
         self.first = self.rank * rows
+        # The half ring: how far ahead the ranks are that this one visits, and behind those that visit it.
+        self._hops = range(1, self.world_size // 2 + 1)
 
     def gather(self, values: Tensor) -> Tensor:
         """Every rank's `values`, equal in shape: [W, *values.shape]."""
@@ -34,14 +36,13 @@ class Exchange:
 
         Any two ranks meet in this way, once; opposite ones of an even number meet on both sides.
         """
-        hops = self.world_size // 2
-        arriving = self._start(own, 1) if hops else None
-        for hop in range(1, hops + 1):
+        arriving = self._start(own, 1) if self._hops else None
+        for hop in self._hops:
             assert arriving is not None
             blocks, works = arriving
             for work in works:
                 work.wait()
-            arriving = self._start(own, hop + 1) if hop < hops else None
+            arriving = self._start(own, hop + 1) if hop + 1 in self._hops else None
             yield (self.rank + hop) % self.world_size, blocks
 
     def _start(self, own: Sequence[Tensor], hop: int) -> tuple[list[Tensor], list[dist.Work]]:
@@ -62,9 +63,8 @@ class Exchange:
         """
         if self.group is None:
             return []
-        hops = range(1, self.world_size // 2 + 1)
-        visited = {(self.rank + hop) % self.world_size for hop in hops}
-        visitors = {(self.rank - hop) % self.world_size for hop in hops}
+        visited = {(self.rank + hop) % self.world_size for hop in self._hops}
+        visitors = {(self.rank - hop) % self.world_size for hop in self._hops}
         sent = [like.numel() if rank in visited else 0 for rank in range(self.world_size)]
         received = [like.numel() if rank in visitors else 0 for rank in range(self.world_size)]
         assert for_rank.keys() == visited

@@ -53,7 +53,7 @@ class Tiling:
         if vectors.device.type == "cuda":
             fused = dtype != torch.float64 and find_spec("triton") is not None
             return cls(4096, max(128, segment), dtype, "triton" if fused else "torch")
-        # A tile of bf16 stays in the second-level cache.
+        # A tile of bf16, 2 MiB, stays in the caches.
         return cls(max(segment, 1024), segment, dtype)
 
 

@@ -69,8 +69,8 @@ def octuplet(
         high, low = (project(side.to(wide), metric=metric, normalize=normalize) for side in (high, low))
         vectors: dict[Side, Tensor] = {"high": high.detach(), "low": low.detach()}
         wants_gradient = torch.is_grad_enabled() and (high.requires_grad or low.requires_grad)
-        largest_norm, wants_gradient = agree(vectors, group, wants_gradient=wants_gradient)
         exchange = Exchange(group, len(high))
+        largest_norm, wants_gradient = agree(vectors, exchange, wants_gradient=wants_gradient)
         groups = Groups.of(exchange.gather(identities).flatten(), negatives=rule.count)
         triplets = mine(
             vectors, groups, exchange,
@@ -121,9 +121,9 @@ def _evaluate(
         return results, None
     own = []
     for side, table in tables.items():
-        mine_, borrowed = gradients[side].split([exchange.rows, len(table.fetched.ids)])
-        table.fetched.give_back(borrowed, mine_)
-        own.append(mine_)
+        of_own, of_fetched = gradients[side].split([exchange.rows, len(table.fetched.ids)])
+        table.fetched.give_back(of_fetched, of_own)
+        own.append(of_own)
     return results, own
 
 

@@ -101,9 +101,7 @@ def _shortlist(
         # [groups, tasks], [groups, segment]
         task = slots[part]
         anchor = tasks.anchors[task]
-        columns = group_segments[part, None] * segment + torch.arange(segment, device=device)
-        inside = columns < len(candidates)
-        columns = columns.clamp(max=len(candidates) - 1)
+        columns, inside = _members(group_segments[part], segment, candidates)
         a_squares, c_squares = anchors.squares[anchor][:, :, None], candidates.squares[columns][:, None, :]
         products = torch.bmm(anchors.centred(anchor), candidates.centred(columns).transpose(1, 2))
         squared = products.mul_(-2).add_(a_squares).add_(c_squares)
@@ -131,9 +129,7 @@ def _exhaust(
 ) -> Tensor:
     """Keys of the nearest candidates of the tasks `part`, from exact distances to the whole segment: [t, count]."""
     anchor = tasks.anchors[part]
-    columns = tasks.segments[part, None] * segment + torch.arange(segment, device=part.device)
-    inside = columns < len(candidates)
-    columns = columns.clamp(max=len(candidates) - 1)
+    columns, inside = _members(tasks.segments[part], segment, candidates)
     difference = candidates.source[columns].double() - anchors.source[anchor].double()[:, None, :]
     squared = difference.mul_(anchors.scale).square_().sum(2).float()
     allowed = inside & (anchors.labels[anchor][:, None] != candidates.labels[columns])
@@ -142,6 +138,12 @@ def _exhaust(
     keys = keys_of(squared.masked_fill(~allowed, torch.inf), candidates.ids[columns])
     least = keys.topk(min(count, segment), largest=False).values
     return F.pad(least, (0, count - least.shape[1]), value=NONE)
+
+
+def _members(segments: Tensor, segment: int, candidates: Rows) -> tuple[Tensor, Tensor]:
+    """The rows of each of `segments` [n], and which of them exist: int64 [n, segment], bool [n, segment]."""
+    columns = segments[:, None] * segment + torch.arange(segment, device=segments.device)
+    return columns.clamp(max=len(candidates) - 1), columns < len(candidates)
 
 
 def _least(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ class Bound:
     """How far the coarse half squared distance of anchor i and a candidate may be from the true one.
 
     For a candidate of norm at most N whose rounding took at most r: error_i · N + norm_i · r + sums · (norm_i² + N²),
-    by Cauchy-Schwarz on ⟨x, y⟩ − ⟨x̃, ỹ⟩ = ⟨x − x̃, y⟩ + ⟨x̃, y − ỹ⟩, and `relative` of the value for its storage.
+    by Cauchy-Schwarz on ⟨x, y⟩ − ⟨x̃, ỹ⟩ = ⟨x − x̃, y⟩ + ⟨x̃, y − ỹ⟩, and one rounding of the value where it is stored.
     """
 
     anchors: Rows
@@ -102,6 +102,8 @@ def screen(
     Returns:
         Minima of the anchors over the candidates, and of the candidates over the anchors.
     """
+    if anchors is candidates:
+        candidate_limits = anchor_limits
     if backend == "triton":
         from octoscale.loss.triton_screening import fused_minima
 
@@ -128,9 +130,7 @@ def _tiled_minima(
     forward = anchors.coarse.new_empty((len(anchors), -(-len(candidates) // segment)))
     # Transposed, as the reduction over rows gives it.
     backward = forward.T
-    if symmetric:
-        candidate_limits = anchor_limits
-    elif both:
+    if both and not symmetric:
         backward = anchors.coarse.new_empty((-(-len(anchors) // segment), len(candidates)))
     spans = _spans(candidates, tile)
     buffer = anchors.coarse.new_empty((min(tile, len(anchors)), min(tile, len(candidates))))

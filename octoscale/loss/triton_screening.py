@@ -101,8 +101,6 @@ def fused_minima(
 
     forward = infinite(anchors, candidates)
     backward = infinite(candidates, anchors) if both and not symmetric else forward
-    if symmetric:
-        candidate_limits = anchor_limits
     tiles = triton.cdiv(len(anchors), block) * triton.cdiv(len(candidates), block)
     arguments: dict[str, Any] = {} if block < _BLOCK else {"num_warps": 8, "num_stages": 3}
     # A tile on the diagonal of a symmetric matrix gives its rows twice: the least of equals is the same.
