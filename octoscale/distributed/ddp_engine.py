@@ -22,7 +22,7 @@ from octoscale.distributed.engine import (
 )
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
-from octoscale.models.batch_norm import SyncBatchNorm, running_statistics, statistics_kept
+from octoscale.models.batch_norm import meets_other_ranks, running_statistics, statistics_kept
 
 
 class DdpEngine:
@@ -57,7 +57,7 @@ class DdpEngine:
                 # The statistics are averaged below: rank 0's would overwrite the others' before every forward.
                 self._wrapped = DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
             self._statistics = running_statistics(network)
-        self.embedding_is_collective = any(isinstance(module, SyncBatchNorm) for module in network.modules())
+        self.embedding_is_collective = meets_other_ranks(network)
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
 
     def embed(self, images: Tensor) -> Tensor:

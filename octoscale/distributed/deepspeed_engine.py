@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from octoscale.distributed.deepspeed_config import zero_stage
 from octoscale.distributed.engine import (
     Update,
     average_over_ranks,
     gradient_scaler,
+    group_settings,
     load_replicated_state,
     replicated_state,
     scaler_state,
 )
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
-from octoscale.models.batch_norm import SyncBatchNorm, running_statistics, statistics_kept
+from octoscale.models.batch_norm import meets_other_ranks, running_statistics, statistics_kept
 
 
 class DeepSpeedEngine:
@@ -44,12 +46,10 @@ class DeepSpeedEngine:
         self._deepspeed = _import_deepspeed(world)
         self._network = network
         self._world = world
-        self._stage = config.get("zero_optimization", {}).get("stage", 0)
+        self._stage = zero_stage(config)
         self._max_gradient_norm = config["gradient_clipping"] or float("inf")
         # DeepSpeed puts its partitions in the place of the parameters; the rest is what a commit tells.
-        (self._group,) = [
-            {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
-        ]
+        (self._group,) = group_settings(optimizer)
         self._state_keys = _state_keys(optimizer)
         self._statistics = running_statistics(network) if world.world_size > 1 else []
         self._names = {parameter: name for name, parameter in network.named_parameters()}
@@ -58,9 +58,7 @@ class DeepSpeedEngine:
         self._engine, self._optimizer, _, _ = self._deepspeed.initialize(
             model=network, optimizer=optimizer, config=config
         )
-        self.embedding_is_collective = self._stage == 3 or any(
-            isinstance(module, SyncBatchNorm) for module in network.modules()
-        )
+        self.embedding_is_collective = self._stage == 3 or meets_other_ranks(network)
 
     def embed(self, images: Tensor) -> Tensor:
         embeddings: Tensor = self._engine(images)

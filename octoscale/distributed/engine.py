@@ -76,6 +76,11 @@ def load_scaler_state(scaler: torch.amp.GradScaler, state: dict[str, Tensor]) ->
         )
 
 
+def group_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What each group of parameters is trained with: a copy, without the parameters."""
+    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+
 def replicated_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Model and optimizer of a network that is whole on every rank."""
     model, optimizer_state = get_state_dict(network, optimizer)
@@ -84,7 +89,7 @@ def replicated_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 def load_replicated_state(network: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Put back `replicated_state`. Weight decay and its like stay those of this run's configuration."""
-    configured = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    configured = group_settings(optimizer)
     set_state_dict(
         network,
         optimizer,

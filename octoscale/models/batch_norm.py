@@ -99,6 +99,11 @@ def mixes_images(network: nn.Module) -> bool:
     return any(norm.training for norm in _norms(network))
 
 
+def meets_other_ranks(network: nn.Module) -> bool:
+    """Whether the ranks speak to each other in a forward pass: normalisation by the statistics of all of them."""
+    return any(isinstance(norm, SyncBatchNorm) for norm in _norms(network))
+
+
 def running_statistics(network: nn.Module) -> list[Tensor]:
     """The running means and variances that training changes."""
     norms = [norm for norm in _norms(network) if norm.training]

@@ -1,4 +1,4 @@
-"""One step written out for one process: the whole batch in the network at once, plain loops over the anchors, fp64."""
+"""One step written out for one process: the whole batch in the network at once, one matrix of all distances, fp64."""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,7 @@ from octoscale.degrade import degrade
 from octoscale.models import FaceNetwork, Preprocessing
 from octoscale.randomness import uniform
 from octoscale.step import StepConfig, draw_resolutions
-
-TERMS = {"hhh": (0, 0), "hll": (0, 1), "lhh": (1, 0), "lll": (1, 1)}
+from tests.unit.loss.brute_force import octuplet
 
 Gradients = dict[str, Tensor]
 
@@ -88,14 +87,7 @@ def brute_force(
         both = network(torch.cat([high, low]))
         for place, row in enumerate(rows):
             embeddings[0][row], embeddings[1][row] = both[place], both[len(rows) + place]
-    loss = torch.zeros((), dtype=torch.float64)
-    identities = batch.identities.tolist()
-    for term in config.loss.terms:
-        anchors, others = (embeddings[kind] for kind in TERMS[term])
-        for row, anchor in enumerate(anchors):
-            positive = (anchor - others[row ^ 1]).norm()
-            strangers = [other for other, who in zip(others, identities, strict=True) if who != identities[row]]
-            negative = min(((anchor - stranger).norm() for stranger in strangers), key=Tensor.item)
-            loss = loss + (positive - negative + config.loss.margin).clamp(min=0) / len(anchors)
+    high, low = (torch.stack(rows) for rows in embeddings)
+    loss, _ = octuplet(high, low, batch.identities, margin=config.loss.margin, terms=config.loss.terms)
     loss.backward()
     return loss.item(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
