@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,7 +14,7 @@ from octoscale.data.index import Index
 from octoscale.data.reader import ImageReader
 from octoscale.data.storage import Store
 from octoscale.noise.figure import draw_pairs, image_name
-from octoscale.noise.ledger import SuspectPair, SuspectSample
+from octoscale.noise.ledger import Kind, SuspectPair, SuspectSample
 from octoscale.noise.survey import Survey
 
 PAIRS_NAME, SAMPLES_NAME, JSON_NAME, PICTURE_NAME = "pairs.csv", "samples.csv", "noise.json", "pairs.png"
@@ -27,7 +27,6 @@ SAMPLE_COLUMNS = (
     "rank", "image", "sample_id", "evidence", "identity", "suggested_identity", "own_distance", "other_distance",
     "triplets",
 )  # fmt: skip
-_KINDS = ("same person", "misfiled image", "look-alike")
 _STYLES = {"same person": "magenta", "misfiled image": "red", "look-alike": "dim"}
 
 
@@ -109,7 +108,7 @@ def _csv(records: list[dict[str, Any]], columns: tuple[str, ...]) -> bytes:
 def render(survey: Survey, index: Index, *, top: int) -> RenderableType:
     """The first `top` pairs as a table, and what was searched."""
     ledger = survey.ledger
-    counts = {kind: sum(pair.kind == kind for pair in ledger.pairs) for kind in _KINDS}
+    counts = {kind: sum(pair.kind == kind for pair in ledger.pairs) for kind in get_args(Kind)}
     table = Table(
         title=f"Probable mislabels: the first {min(top, len(ledger.pairs))} of {len(ledger.pairs):,} suspicious pairs",
         title_justify="left",

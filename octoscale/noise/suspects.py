@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from octoscale.loss import octuplet
+from octoscale.loss.distance import distance_and_slope, project
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def find_suspects(
         rows = embeddings[torch.from_numpy(sample_ids)]
         labels = torch.from_numpy(identities[sample_ids]).to(rows.device)
         found = octuplet(rows, rows, labels, metric="cosine", margin=0.0, terms=("hhh",)).terms["hhh"].triplets
-        unit = torch.nn.functional.normalize(rows.float(), dim=1)
+        unit = project(rows.float(), metric="cosine", normalize=False)
         to_positive = _cosine_distance(unit[found.anchors], unit[found.positives])
         to_negative = _cosine_distance(unit[found.anchors], unit[found.negatives])
         near = to_negative < alpha * to_positive
@@ -97,4 +98,4 @@ def _rarely_nearer(distances: NDArray[np.float32]) -> float:
 
 def _cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """[n], of matching rows of unit vectors [n, d]."""
-    return (a - b).square().sum(1) / 2
+    return distance_and_slope(a - b, metric="cosine")[0]
