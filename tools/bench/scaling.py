@@ -12,7 +12,6 @@ import os
 import platform
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,18 +19,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from support.measure import describe_machine
-from two_pass import SIZE, random_batch
+from support.training import SIZE, engine_of, random_batch
 
 import octoscale
 from octoscale.data.loader import Batch
-from octoscale.distributed.ddp_engine import DdpEngine
 from octoscale.distributed.world import World
-from octoscale.models import load, set_training
-from octoscale.optimizer import OptimizerConfig, build_optimizer
+from octoscale.models import load
 from octoscale.step import StepConfig, training_step
 
 
@@ -45,11 +39,7 @@ def rank_of(
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     torch.manual_seed(0)
-    network = load(model)
-    # PyTorch's annotations leave this form out.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    set_training(network, "frozen")
-    engine = DdpEngine(network, build_optimizer(network.parameters(), OptimizerConfig()), world)
+    engine = engine_of(load(model), world)
     whole = random_batch(batch_size)
     batch = Batch(*(rows.chunk(ranks)[rank] for rows in (whole.high, whole.identities, whole.sample_ids)))
     config = StepConfig(micro_batch_size=micro_batch_size)

@@ -10,12 +10,8 @@ so that a busy machine slows both; read the ratio, not the seconds.
 import argparse
 import io
 import json
-import os
-import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +19,8 @@ import PIL
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from support.measure import describe_machine, ratio, take_turns
+from support.training import engine_of
 from torch import Tensor
 
 import octoscale
@@ -32,13 +30,12 @@ from octoscale.data.loader import load_batches
 from octoscale.data.pack import pack
 from octoscale.data.plan import epoch_plan
 from octoscale.data.reader import ImageReader
-from octoscale.distributed.ddp_engine import DdpEngine
 from octoscale.distributed.world import World
 from octoscale.models import FaceNetwork, load, set_training
-from octoscale.optimizer import OptimizerConfig, build_optimizer
 from octoscale.step import StepConfig, training_step
 
 MARGIN = 25.0
+CPU = torch.device("cpu")
 
 
 def plain_loss(high: Tensor, low: Tensor, identities: Tensor) -> Tensor:
@@ -91,6 +88,7 @@ def main() -> None:
     parser.add_argument("--model", default="mobilefacenet")
     arguments = parser.parse_args()
 
+    machine = describe_machine(CPU)
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic_faces(Path(folder, "faces"), identities=arguments.batch, images_per_identity=4)
         pack(str(Path(folder, "faces", "train")), str(Path(folder, "packed")))
@@ -102,11 +100,8 @@ def main() -> None:
 
         network, peer = load(arguments.model), load(arguments.model)
         peer.load_state_dict(network.state_dict())
-        set_training(network, "frozen")
         set_training(peer, "frozen")
-        # PyTorch's annotations leave this form out.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        engine = DdpEngine(network, build_optimizer(network.parameters(), OptimizerConfig()), World())
+        engine = engine_of(network, World())
         optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4)
         identities = torch.from_numpy(index.identity_of(plan[0]))
         resolutions = [(7, 14, 28)[i % 3] for i in range(arguments.batch)]
@@ -118,43 +113,25 @@ def main() -> None:
         def plain() -> None:
             plain_step(peer, optimizer, files, identities, resolutions)
 
-        seconds = take_turns(ours, plain, arguments.rounds)
-    ratios = [b / a for a, b in zip(*seconds, strict=True)]
+        calls = {"octoscale": ours, "plain": plain}
+        for call in calls.values():
+            call()
+        seconds = take_turns(calls, CPU, rounds=arguments.rounds, budget_seconds=600)
     print(
         json.dumps(
             {
                 "batch": arguments.batch,
                 "model": arguments.model,
-                "octoscale_step_seconds_median": round(statistics.median(seconds[0]), 3),
-                "plain_step_seconds_median": round(statistics.median(seconds[1]), 3),
-                "plain_over_octoscale": {
-                    "median": round(statistics.median(ratios), 2),
-                    "min": round(min(ratios), 2),
-                    "max": round(max(ratios), 2),
-                },
-                "rounds": arguments.rounds,
+                "octoscale_step_seconds_median": round(statistics.median(seconds["octoscale"]), 3),
+                "plain_step_seconds_median": round(statistics.median(seconds["plain"]), 3),
+                "plain_over_octoscale": ratio(seconds["plain"], seconds["octoscale"]),
+                "rounds": len(seconds["plain"]),
                 "versions": {"octoscale": octoscale.__version__, "torch": torch.__version__, "pillow": PIL.__version__},
-                "machine": {
-                    "processor": platform.machine(),
-                    "cores": os.cpu_count(),
-                    "threads": torch.get_num_threads(),
-                },
+                "machine": machine,
             },
             indent=1,
         )
     )
-
-
-def take_turns(first: Callable[[], None], second: Callable[[], None], rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of each, in turn, after one warm-up of both."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds + 1):
-        for function, kept in zip((first, second), seconds, strict=True):
-            started = time.perf_counter()
-            function()
-            if number:
-                kept.append(time.perf_counter() - started)
-    return seconds
 
 
 if __name__ == "__main__":

@@ -18,26 +18,18 @@ import sys
 
 import torch
 from support.measure import describe_machine, ratio, take_turns
+from support.training import SIZE, engine_of, random_batch
 
 import octoscale
 from octoscale.data.loader import Batch
 from octoscale.degrade import DegradeConfig
-from octoscale.distributed.ddp_engine import DdpEngine
 from octoscale.distributed.world import World
 from octoscale.loss.config import LossConfig
-from octoscale.models import load, set_training
-from octoscale.optimizer import OptimizerConfig, build_optimizer
+from octoscale.models import load
 from octoscale.step import StepConfig, training_step
 
 CPU = torch.device("cpu")
-SIZE = 112
 SMALL = 256
-
-
-def random_batch(size: int) -> Batch:
-    """`size` images without a face: the time of a step does not depend on what is on them."""
-    high = torch.randint(0, 256, (size, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    return Batch(high, torch.arange(size // 2).repeat_interleave(2), torch.arange(size))
 
 
 class Trainer:
@@ -45,11 +37,7 @@ class Trainer:
 
     def __init__(self, model: str, batch: Batch, micro_batch_size: int | None) -> None:
         torch.manual_seed(0)
-        network = load(model)
-        # PyTorch's annotations leave this form out.
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        set_training(network, "frozen")
-        self._engine = DdpEngine(network, build_optimizer(network.parameters(), OptimizerConfig()), World())
+        self._engine = engine_of(load(model), World())
         self._batch = batch
         self._config = StepConfig(
             micro_batch_size=micro_batch_size, degrade=DegradeConfig(), loss=LossConfig(margin=1e4)
