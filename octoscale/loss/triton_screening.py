@@ -17,6 +17,7 @@ _GROUP = 8
 _INFINITE_BITS = 0x7F800000
 
 
+# Triton takes tensors for pointers and None for what is left out: no annotation fits both sides of the call.
 @triton.jit
 def _kernel(  # type: ignore[no-untyped-def]
     x, y, x_half, y_half, x_label, y_label, x_limit, y_limit, forward, backward,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -35,8 +36,8 @@ def check_subsets_and_full_blocks() -> None:
 
 
 @pytest.mark.parametrize("check", [check_every_rule, check_subsets_and_full_blocks], ids=lambda check: check.__name__)
-def test_the_fused_kernel_in_the_interpreter_chooses_as_brute_force_does(check: object) -> None:
-    name = check.__name__  # type: ignore[attr-defined]
+def test_the_fused_kernel_in_the_interpreter_chooses_as_brute_force_does(check: Callable[[], None]) -> None:
+    name = check.__name__
     code = f"from tests.unit.loss.test_triton_screening import {name}; {name}()"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TRITON_INTERPRET": "1"}, timeout=240)
 
