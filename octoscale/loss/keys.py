@@ -47,8 +47,9 @@ def squared_distances(a: Tensor, b: Tensor, a_rows: Tensor, b_rows: Tensor, scal
     """Squared distances (scaled) of rows `a_rows` of a and `b_rows` of b, differences and sums in fp64: fp32 [n]."""
     squared = torch.empty(len(a_rows), device=a.device)
     for part in blocks(len(a_rows), rows_at_once(a.device, 8 * a.shape[1])):
-        difference = a.index_select(0, a_rows[part]).double().sub_(b.index_select(0, b_rows[part])).mul_(scale)
-        squared[part] = difference.square_().sum(1)
+        difference = a.index_select(0, a_rows[part]).double().sub_(b.index_select(0, b_rows[part]))
+        # A power of two: the same bits as if the differences had been scaled.
+        squared[part] = difference.square_().sum(1).mul_(scale**2)
     return squared
 
 

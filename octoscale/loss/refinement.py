@@ -103,7 +103,7 @@ def _shortlist(
         anchor = tasks.anchors[task]
         columns, inside = _members(group_segments[part], segment, candidates)
         a_squares, c_squares = anchors.squares[anchor][:, :, None], candidates.squares[columns][:, None, :]
-        products = torch.bmm(anchors.centred(anchor), candidates.centred(columns).transpose(1, 2))
+        products = torch.bmm(anchors.centred_at(anchor), candidates.centred_at(columns).transpose(1, 2))
         squared = products.mul_(-2).add_(a_squares).add_(c_squares)
         slack = anchors.product_error * (a_squares + c_squares.amax(2, keepdim=True))
         forbidden = (anchors.labels[anchor][:, :, None] == candidates.labels[columns][:, None, :]) | ~inside[:, None, :]

@@ -25,8 +25,8 @@ class Rows:
 
     Attributes:
         source: [n, d], the embeddings as they are.
-        center: [d], what is subtracted: distances do not see it, rounding does.
-        scale: a power of two that is multiplied then, so that the largest norm is at most 128: nothing overflows.
+        centred: [n, d], less their centre, which distances do not see but rounding does, times `scale`.
+        scale: a power of two, so that the largest norm is at most 128: nothing overflows.
         ids: int64 [n], row of the global batch.
         labels: int32 [n], ascending; equal for one identity, on all ranks.
         coarse: [n, k], coarse type.
@@ -36,7 +36,7 @@ class Rows:
     """
 
     source: Tensor
-    center: Tensor
+    centred: Tensor
     scale: float
     ids: Tensor
     labels: Tensor
@@ -52,11 +52,10 @@ class Rows:
     def dim(self) -> int:
         return self.source.shape[1]
 
-    def centred(self, rows: Tensor) -> Tensor:
-        """Embeddings of `rows`, centred and scaled, in their own precision: [*rows.shape, d]."""
-        chosen = self.source.index_select(0, rows.flatten())
-        centred: Tensor = chosen.sub_(self.center).mul_(self.scale).unflatten(0, rows.shape)
-        return centred
+    def centred_at(self, rows: Tensor) -> Tensor:
+        """`centred` of `rows`: [*rows.shape, d]."""
+        chosen: Tensor = self.centred.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        return chosen
 
     def mirrored(self, rows: slice) -> Tensor:
         """(−x, 1, h) of `rows`: the left factor of the product with `coarse`."""
@@ -92,16 +91,17 @@ def prepare(source: Tensor, ids: Tensor, labels: Tensor, *, center: Tensor, scal
     parts = _PARTS[dtype]
     width = -(-(dim + 2 * parts) // 8) * 8
     coarse = source.new_empty((count, width), dtype=dtype)
+    centred = torch.empty_like(source)
     squares, norms, errors = (source.new_empty(count) for _ in range(3))
     # A block at a time: the temporaries stay in the cache.
     for rows in blocks(count, 1024):
-        x = (source[rows] - center).mul_(scale)
+        x = torch.sub(source[rows], center, out=centred[rows]).mul_(scale)
         rounded = x.to(dtype)
         coarse[rows, :dim] = rounded
         wide = rounded.to(source.dtype)
         norms[rows] = torch.linalg.vector_norm(wide, dim=1)
         errors[rows] = torch.linalg.vector_norm(wide - x, dim=1)
-        squares[rows] = x.square_().sum(1)
+        squares[rows] = x.square().sum(1)
         half = squares[rows] / 2
         for part in range(parts):
             coarse[rows, dim + part] = half.to(dtype)
@@ -111,7 +111,7 @@ def prepare(source: Tensor, ids: Tensor, labels: Tensor, *, center: Tensor, scal
     # Norms are sums of d rounded squares themselves; the centring rounds each coordinate once.
     unit = _SUM_UNIT[source.dtype]
     norms, errors = norms * (1 + dim * unit), errors * (1 + dim * unit) + norms * unit
-    return Rows(source, center, scale, ids, labels, coarse, squares, norms, errors)
+    return Rows(source, centred, scale, ids, labels, coarse, squares, norms, errors)
 
 
 def coarse_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
