@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from octoscale.data.image_pool import ImagePool, order_of_picking, rows_dtype
 from octoscale.errors import OctoscaleError
-
-_MAX_BLOCK = 2**16
 
 
 def epoch_plan(
@@ -33,20 +32,22 @@ def epoch_plan(
     """
     counts = np.asarray(images_per_identity, np.int64)
     pairs = pairs_per_batch(counts, global_batch_size)
-    rng = np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, epoch])
-    order = _shuffle_within_identities(counts, rng)
-    next_image = np.cumsum(counts) - counts
-    draw = _IdentityDraw(counts, rng)
-    plan = np.empty((int(counts.sum()) // global_batch_size, global_batch_size), np.int64)
+    rng = plan_generator(seed, epoch)
+    identity_offsets = np.concatenate([[0], np.cumsum(counts)])
+    images = int(identity_offsets[-1])
+    pool = ImagePool(order_of_picking(identity_offsets, rng), identity_offsets, rng)
+    pool.admit(np.arange(images, dtype=rows_dtype(images)))
+    plan = np.empty((images // global_batch_size, global_batch_size), np.int64)
     batches = 0
-    while draw.eligible_count >= pairs:
-        identities = draw.batch(pairs)
-        first = next_image[identities]
-        next_image[identities] += 2
-        plan[batches, 0::2] = order[first]
-        plan[batches, 1::2] = order[first + 1]
+    while pool.eligible_identities >= pairs:
+        plan[batches] = pool.draw(pairs)
         batches += 1
     return plan[:batches]
+
+
+def plan_generator(seed: int, epoch: int) -> np.random.Generator:
+    """The random numbers of one epoch's plan; any integer is a seed."""
+    return np.random.default_rng([seed & 0xFFFFFFFFFFFFFFFF, epoch])
 
 
 def rank_batch_size(global_batch_size: int, world_size: int) -> int:
@@ -98,94 +99,3 @@ def pairs_per_batch(images_per_identity: NDArray[np.int64], global_batch_size: i
             f"{eligible}; choose a batch size of at most {2 * eligible}, or add identities"
         )
     return pairs
-
-
-def _shuffle_within_identities(counts: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """All sample ids sorted by identity, in uniformly random order within each."""
-    keys = rng.integers(0, 2**64, int(counts.sum()), dtype=np.uint64)
-    # The identity in the high bits, at least 32 random bits below.
-    identity_bits = np.uint64(max(1, len(counts).bit_length()))
-    keys >>= identity_bits
-    keys |= np.repeat(np.arange(len(counts), dtype=np.uint64) << (np.uint64(64) - identity_bits), counts)
-    return np.argsort(keys)
-
-
-class _IdentityDraw:
-    """Draws identities with probability proportional to their unpicked images, exactly and in blocks.
-
-    An integer below the total of *stale* counts names an identity (by binary search in their
-    cumulative sum) and one of its images. It is accepted if that image number is below the
-    identity's present count, so identities are accepted in proportion to present counts.
-    Repetitions in a batch are dropped, which is drawing without replacement. Where this
-    rejects too much, the batch is finished with exponential keys instead.
-    """
-
-    def __init__(self, counts: NDArray[np.int64], rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._counts = np.where(counts >= 2, counts, 0)
-        self._seen_at = np.zeros(len(counts), np.int64)
-        self.eligible_count = int((self._counts > 0).sum())
-        self._rebuild()
-
-    def batch(self, pairs: int) -> NDArray[np.int64]:
-        """int64 [pairs], distinct identities in drawing order; their counts go down by 2."""
-        if 2 * self._mass < self._stale_mass:
-            self._rebuild()
-        drawn = self._draw_by_rejection(pairs)
-        if len(drawn) < pairs:
-            drawn = np.concatenate([drawn, self._draw_by_keys(pairs - len(drawn), drawn)])
-        before = self._counts[drawn]
-        after = np.where(before >= 4, before - 2, 0)
-        self._counts[drawn] = after
-        self._mass -= int((before - after).sum())
-        self.eligible_count -= int((after == 0).sum())
-        return drawn
-
-    def _rebuild(self) -> None:
-        self._eligible = np.flatnonzero(self._counts)
-        stale = self._counts[self._eligible]
-        self._ends = np.cumsum(stale)
-        self._starts = self._ends - stale
-        self._mass = self._stale_mass = int(stale.sum())
-        self._position = 0
-        self._block = np.empty((0, 2), np.int64)
-
-    def _draw_by_rejection(self, pairs: int) -> NDArray[np.int64]:
-        """Up to `pairs` identities; fewer when most candidates were rejected."""
-        drawn = np.empty(0, np.int64)
-        while len(drawn) < pairs:
-            missing = pairs - len(drawn)
-            candidates, images = self._candidates(missing + missing // 4 + 8)
-            accepted = np.flatnonzero(images < self._counts[candidates])
-            merged = np.concatenate([drawn, candidates[accepted]])
-            # Of repeated indices the last assignment wins: going backwards, the first occurrence.
-            numbers = np.arange(len(merged))
-            self._seen_at[merged[::-1]] = numbers[::-1]
-            new = np.flatnonzero(self._seen_at[merged] == numbers)[len(drawn) : pairs]
-            used = accepted[new[-1] - len(drawn)] + 1 if len(new) == missing else len(candidates)
-            # What was not looked at is as good as fresh and starts the next batch.
-            self._position += int(used)
-            drawn = np.concatenate([drawn, merged[new]])
-            if len(drawn) < pairs and 4 * len(new) < len(candidates):
-                break
-        return drawn
-
-    def _candidates(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Identities [≤ count] in proportion to stale counts, and one of the stale images of each."""
-        if self._position == len(self._block):
-            size = max(count, min(_MAX_BLOCK, self._stale_mass))
-            numbers = self._rng.integers(0, self._stale_mass, size)
-            rows = np.searchsorted(self._ends, numbers, side="right")
-            self._block = np.stack([self._eligible[rows], numbers - self._starts[rows]], axis=1)
-            self._position = 0
-        part = self._block[self._position : self._position + count]
-        return part[:, 0], part[:, 1]
-
-    def _draw_by_keys(self, missing: int, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`missing` more identities by the smallest E/count, E ~ Exp(1) (Efraimidis & Spirakis 2006)."""
-        weights = self._counts.copy()
-        weights[drawn] = 0
-        eligible = np.flatnonzero(weights)
-        keys = self._rng.standard_exponential(len(eligible)) / weights[eligible]
-        nearest = np.argpartition(keys, missing - 1)[:missing]
-        return eligible[nearest[np.argsort(keys[nearest])]]
