@@ -130,7 +130,7 @@ class _Background:
     def __init__(self, file: PlanFile) -> None:
         self._file = file
         arguments = {
-            "sys_path": sys.path,
+            "sys_path": list(map(str, sys.path)),
             "package_path": list(octoscale.__path__),
             "request": asdict(file.request),
             "directory": str(file.path.parent),
@@ -142,6 +142,8 @@ class _Background:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            # Ctrl-C in the terminal is the trainer's: it commits its state, and then closes us.
+            start_new_session=True,
         )
         self._stopped = False
         # Waits for the process from the start, so that it never stays a zombie.

@@ -38,7 +38,7 @@ def identities_of(plan: NDArray[np.int64], counts: list[int]) -> NDArray[np.int6
 
 
 def long_tailed_counts(identities: int) -> NDArray[np.int64]:
-    """Like those of MS1MV2: 68 images per identity in the mean, long-tailed, from 2 to 602."""
+    """As in MS1MV2 about 68 images per identity in the mean; a long tail, from 2 to 602."""
     counts = np.random.default_rng(0).lognormal(np.log(68) - 0.7**2 / 2, 0.7, identities)
     return np.clip(counts, 2, 602).astype(np.int64)
 
