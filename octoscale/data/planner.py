@@ -43,13 +43,15 @@ class Planner:
     ``cache_dir/plans``: the first process of a node that asks computes, the others wait for its file.
     Runs with other settings share the folder. The run's plans are deleted when they are two epochs old.
 
-    One planner belongs to one thread. Close it, or use it as a context manager.
+    One planner belongs to one thread. Close it, or use it as a context manager: a process that `prepare` started
+    is ended, and one whose trainer is killed notices it within a second.
     """
 
     def __init__(
         self, index: Index, *, global_batch_size: int, seed: int, window_fraction: float | None, cache_dir: Path
     ) -> None:
-        """
+        """Plan for a run of these settings.
+
         Args:
             window_fraction: None for the resident plan (`epoch_plan`), else that of the windowed plan.
             cache_dir: a folder of this node that its ranks share.

@@ -81,7 +81,8 @@ def shard_order(shards: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def check_window_fraction(window_fraction: float) -> None:
-    """
+    """Refuse a part of all images that is none.
+
     Raises:
         OctoscaleError: not above 0 and up to 1.
     """
