@@ -1,11 +1,9 @@
 """Plans of a run: files, background processes, and many processes that ask at once. Real processes throughout."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from octoscale.data.plan import epoch_plan
 from octoscale.data.planner import Planner
 from octoscale.data.windowed_plan import windowed_plan
 from octoscale.errors import OctoscaleError
+from tests.unit.data.test_plan_background import until
 
 # What a training process does, with a plan that is slow to compute: what it does is noted in a file.
 PROCESS = """
@@ -72,21 +71,6 @@ def make(packed: Index, tmp_path: Path, large: None) -> Iterator[Callable[..., P
 
 def files(folder: Path, pattern: str = "plan-*.npy") -> list[Path]:
     return sorted((folder / "plans").glob(pattern))
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def is_alive(process_id: int) -> bool:
-    """A zombie is not: what is left of an orphan is its new parent's business."""
-    try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def parent_of(process_id: str) -> int | None:
@@ -209,66 +193,6 @@ def test_a_failed_preparation_is_logged_and_made_up_for(
 
     assert "the plan of epoch 1 was not prepared in the background (OSError: no space left)" in caplog.text
     assert planner.epoch(1).shape[1] == 4
-
-
-def background_command(make: Callable[..., Planner], extra: str, parent: int | None = None) -> list[str]:
-    """The command of the process that `prepare` starts, with `extra` code after its imports."""
-    planner = make()
-    code = planner_module._BACKGROUND.replace("run(**arguments)", f"{extra}\nrun(**arguments)")
-    arguments = {
-        "sys_path": sys.path,
-        "package_path": [str(Path(planner_module.__file__).parents[1])],
-        "request": vars(planner._request(0)),
-        "directory": str(planner._directory),
-        "parent": parent or os.getpid(),
-    }
-    return [sys.executable, "-c", code, json.dumps(arguments)]
-
-
-def test_the_background_process_is_light_and_gives_way_to_others(make: Callable[..., Planner], tmp_path: Path) -> None:
-    check = (
-        "import atexit, os\n"
-        "heavy = {'torch', 'pydantic', 'fsspec', 'PIL'}\n"
-        "atexit.register(lambda: print(os.getpriority(os.PRIO_PROCESS, 0), heavy & set(sys.modules)))"
-    )
-
-    done = subprocess.run(background_command(make, check), capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "19 set()"
-    assert files(tmp_path / "cache")
-
-
-def test_the_background_process_ends_when_the_trainer_is_killed(make: Callable[..., Planner]) -> None:
-    forever = (
-        "import time\n"
-        "from octoscale.data.plan_file import PlanRequest\n"
-        "PlanRequest.compute = lambda self: time.sleep(600)"
-    )
-    command = background_command(make, forever, parent=-1)
-    trainer = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import json, os, subprocess, sys, time\n"
-            "command = json.loads(sys.argv[1])\n"
-            "command[3] = json.dumps(json.loads(command[3]) | {'parent': os.getpid()})\n"
-            "print(subprocess.Popen(command).pid, flush=True)\n"
-            "time.sleep(600)",
-            json.dumps(command),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert trainer.stdout is not None
-    background = int(trainer.stdout.readline())
-    lock = make()._file(0).path.with_suffix(".lock")
-    until(lock.exists)
-    assert is_alive(background)
-
-    trainer.kill()
-    trainer.communicate()
-
-    until(lambda: not is_alive(background), seconds=20)
 
 
 def start(packed: Index, folder: Path, seconds: float) -> "subprocess.Popen[str]":
