@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from octoscale.augment import AugmentConfig
 from octoscale.checkpoint import CheckpointConfig
 from octoscale.data.config import DataConfig
+from octoscale.data.storage_config import StorageConfig
 from octoscale.degrade import DegradeConfig
 from octoscale.distributed.engine import EngineName, Precision
 from octoscale.errors import OctoscaleError
@@ -40,6 +41,7 @@ class Config(Settings):
     process_group_timeout_seconds: float = Field(600.0, gt=0, description="a rank that is silent for longer is lost")
 
     data: DataConfig
+    storage: StorageConfig = StorageConfig()
     model: ModelConfig
     augment: AugmentConfig = AugmentConfig()
     degrade: DegradeConfig = DegradeConfig()

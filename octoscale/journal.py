@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from octoscale.data.loader import Batch
 from octoscale.data.storage import Store
 from octoscale.step import StepResult, TermMeans
 from octoscale.telemetry.metrics import Metrics
@@ -78,6 +79,16 @@ class Journal:
                 positive_distance=term.positive_distance,
                 negative_distance=term.negative_distance,
             )
+
+    def loaded(self, batch: Batch) -> None:
+        """Say what stands in for planned images of this rank that cannot be had."""
+        self._metrics.loader_queue_depth.set(batch.queue_depth)
+        self._metrics.quarantined_samples.inc(len(batch.substitutions))
+        for substitution in batch.substitutions:
+            logger.warning(
+                "sample %d takes the place of %d: %s",
+                substitution.substitute, substitution.sample_id, substitution.cause,
+            )  # fmt: skip
 
     def write(self, step: int, *, is_main: bool) -> None:
         """Write the lines up to `step`, just before its commit: after a crash between the two they are replayed."""

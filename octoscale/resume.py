@@ -23,6 +23,8 @@ def run_record(config: Config, index: Index) -> dict[str, Any]:
     return {
         "identity": {
             "data fingerprint": index.fingerprint,
+            "data.mode": config.data.mode,
+            "data.window_fraction": config.data.window,
             "seed": config.seed,
             "global_batch_size": config.global_batch_size,
             "model.name": config.model.name,

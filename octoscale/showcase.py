@@ -1,16 +1,15 @@
 """An octuplet of the run's own data, drawn as in the paper's Fig. 1."""
 
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from octoscale.config import Config
-from octoscale.data.cache import local_copy
-from octoscale.data.index import Index
-from octoscale.data.plan import epoch_plan
-from octoscale.data.reader import ImageReader
 from octoscale.degrade import degrade
 from octoscale.evaluate.octuplet_figure import draw_octuplet
+from octoscale.feed import open_data, planner_of
 from octoscale.loss import TERMS, octuplet
 from octoscale.loss.distance import distance_and_slope, project
 from octoscale.models import FaceNetwork
@@ -22,12 +21,11 @@ def draw_an_octuplet(network: FaceNetwork, config: Config, path: Path) -> None:
 
     All four terms are shown, whichever of them the run trains on.
     """
-    directory = local_copy(config.data.url, config.data.cache_dir)
-    index = Index.load(directory)
-    counts = index.images_per_identity
-    plan = epoch_plan(counts, global_batch_size=config.global_batch_size, seed=config.seed, epoch=0)
-    sample_ids = plan[0]
-    high = ImageReader(index, directory).__getitems__(sample_ids)
+    data = open_data(config)
+    index = data.index
+    with closing(planner_of(config, index)) as planner:
+        sample_ids = planner.epoch(0)[0].astype(np.int64)
+    high = data.reader.__getitems__(sample_ids)
     resolutions = draw_resolutions(config.degrade.resolutions, seed=config.seed, epoch=0, sample_ids=sample_ids)
     low = degrade(high, resolutions)
 

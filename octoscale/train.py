@@ -14,12 +14,10 @@ from rich.console import Console
 import octoscale
 from octoscale.checkpoint import Checkpoints, Position
 from octoscale.config import Config
-from octoscale.data.cache import local_copy
 from octoscale.data.index import Index
 from octoscale.data.plan import pairs_per_batch, rank_batch_size
-from octoscale.data.reader import ImageReader
 from octoscale.data.storage import Store
-from octoscale.data.stream import PlannedBatch, planned_batches
+from octoscale.data.stream import PlannedBatch
 from octoscale.distributed.ddp_engine import DdpEngine
 from octoscale.distributed.deepspeed_config import deepspeed_config, zero_stage
 from octoscale.distributed.deepspeed_engine import DeepSpeedEngine
@@ -27,6 +25,7 @@ from octoscale.distributed.engine import Engine
 from octoscale.distributed.world import World, connected
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.feed import feed, open_data
 from octoscale.interruption import interruption
 from octoscale.journal import Journal, StepLine
 from octoscale.models import FaceNetwork, set_training
@@ -61,8 +60,8 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
     """
     timeout, alone_too = config.process_group_timeout_seconds, config.engine == "deepspeed"
     with connected(world, timeout_seconds=timeout, alone_too=alone_too), ExitStack() as stack:
-        directory = local_copy(config.data.url, config.data.cache_dir)
-        index = Index.load(directory)
+        data = open_data(config)
+        index = data.index
         check_same_data(index, world)
         network = build_network(config, world)
         engine = build_engine(config, network, world)
@@ -93,12 +92,7 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
         journal = Journal(
             store, metrics, show, rank_batch_size=per_rank, log_every_steps=config.telemetry.log_every_steps
         )
-        batches = planned_batches(
-            index, ImageReader(index, directory), global_batch_size=config.global_batch_size, seed=config.seed,
-            epoch=position.epoch, batch=position.batch, rank=world.rank, world_size=world.world_size,
-            workers=config.data.workers,
-        )  # fmt: skip
-        stack.callback(batches.close)
+        batches = stack.enter_context(feed(config, data, world, position))
         stop = stack.enter_context(interruption())
 
         while not finished(config, position):
@@ -149,6 +143,7 @@ def train_one_step(
             result=result,
         )
     )
+    journal.loaded(planned.batch)
     return position
 
 

@@ -97,6 +97,10 @@ class Planner:
         self.close()
         self._background = _Background(self._file(epoch))
 
+    def ready(self, epoch: int) -> bool:
+        """Whether `epoch` would return without computing for long."""
+        return self._in_process or self._file(epoch).path.exists()
+
     def close(self) -> None:
         """End the background process, if one runs."""
         if self._background is not None:

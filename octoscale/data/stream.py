@@ -1,14 +1,30 @@
 """The plan turned into batches: epoch after epoch, from any point on."""
 
 import zlib
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from octoscale.data.index import Index
+import numpy as np
+from numpy.typing import NDArray
+
 from octoscale.data.loader import Batch, load_batches
-from octoscale.data.plan import epoch_plan, rank_rows
+from octoscale.data.plan import rank_rows
+from octoscale.data.planner import Planner
+from octoscale.data.prefetch import Arrivals
 from octoscale.data.reader import ImageReader
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a batch stands: `number` of `epoch_batches` in `epoch`; `time` counts on over the epochs."""
+
+    epoch: int
+    number: int
+    epoch_batches: int
+    sample_ids_crc32: int
+    time: int
 
 
 @dataclass(frozen=True)
@@ -28,11 +44,10 @@ class PlannedBatch:
 
 
 def planned_batches(
-    index: Index,
+    planner: Planner,
     reader: ImageReader,
+    arrivals: Arrivals,
     *,
-    global_batch_size: int,
-    seed: int,
     epoch: int,
     batch: int,
     rank: int,
@@ -41,14 +56,37 @@ def planned_batches(
 ) -> Generator[PlannedBatch, None, None]:
     """Rank `rank`'s part of every global batch from batch `batch` of epoch `epoch` on, without end.
 
+    Closing it ends what it has started, but neither `planner` nor `arrivals`.
+
     Raises:
-        OctoscaleError: too few identities for the batch size, a batch size that the ranks cannot share, or a
-            damaged image.
+        OctoscaleError: too few identities for the batch size, a batch size that the ranks cannot share, or an image
+            that cannot be had.
     """
-    for current in count(epoch):
-        plan = epoch_plan(index.images_per_identity, global_batch_size=global_batch_size, seed=seed, epoch=current)
-        first = batch if current == epoch else 0
-        rows = rank_rows(plan[first:], rank, world_size)
-        for number, part in enumerate(load_batches(reader, rows, workers=workers), start=first):
-            crc = zlib.crc32(plan[number].astype("<i8").tobytes())
-            yield PlannedBatch(part, current, number, len(plan), crc)
+    places: deque[_Place] = deque()
+
+    def rows() -> Iterator[NDArray[np.integer]]:
+        """Runs ahead of the training, in the loader's thread."""
+        start = 0
+        plan = planner.epoch(epoch)
+        arrivals.plan(plan, start)
+        for current in count(epoch):
+            planner.prepare(current + 1)
+            mine = rank_rows(plan, rank, world_size)
+            following = None
+            for number in range(batch if current == epoch else 0, len(plan)):
+                if following is None and planner.ready(current + 1):
+                    following = planner.epoch(current + 1)
+                    arrivals.plan(following, start + len(plan))
+                crc = zlib.crc32(plan[number].astype("<i8").tobytes())
+                places.append(_Place(current, number, len(plan), crc, start + number))
+                yield mine[number]
+            if following is None:
+                following = planner.epoch(current + 1)
+                arrivals.plan(following, start + len(plan))
+            start += len(plan)
+            plan = following
+
+    for part in load_batches(reader, rows(), workers=workers, arrivals=arrivals):
+        place = places.popleft()
+        arrivals.consumed(place.time)
+        yield PlannedBatch(part, place.epoch, place.number, place.epoch_batches, place.sample_ids_crc32)

@@ -39,7 +39,11 @@ class Metrics:
         self.steps = counter("octoscale_steps_total", "Optimizer steps done by this process")
         self.steps_skipped = counter("octoscale_steps_skipped_total", "Steps skipped because fp16 gradients overflowed")
         self.samples = counter("octoscale_samples_total", "High-resolution images this rank trained on")
+        self.quarantined_samples = counter(
+            "octoscale_quarantined_samples_total", "Planned images of this rank that another one stood in for"
+        )
         self.checkpoints_damaged = counter("octoscale_checkpoint_corrupt_total", "Commits found damaged when resuming")
+        self.loader_queue_depth = gauge("octoscale_loader_queue_depth", "Batches ready when the last one was taken")
         self.step = gauge("octoscale_step", "Optimizer step of the run, over all attempts")
         self.epoch = gauge("octoscale_epoch", "Epoch of the run, from 0")
         self.learning_rate = gauge("octoscale_learning_rate", "Learning rate of the last step")

@@ -14,7 +14,7 @@ LAYERS = [
     ["orchestrate"],
     ["train", "showcase", "noise"],
     ["trained"],
-    ["results", "resume", "journal"],
+    ["results", "resume", "journal", "feed"],
     ["config"],
     ["step"],
     ["checkpoint", "evaluate"],

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from support.measure import describe_machine, peak_bytes_of, seconds_of
+from support.shapes import MS1M, WEBFACE42M, long_tailed_counts, striped_shards
 
 import octoscale
 from octoscale.data.plan import epoch_plan
@@ -35,36 +36,8 @@ from octoscale.data.windowed_plan import windowed_plan
 
 CPU = torch.device("cpu")
 LIMIT_BYTES = 16 * 2**30
-IMAGES_PER_SHARD = 2_600
-RUN_LENGTH = 8
-
-MS1M = (5_822_653, 85_742)
-WEBFACE42M = (42_474_558, 2_059_906)
 CASES = [(*MS1M, 256), (*MS1M, 65_536), (*WEBFACE42M, 4_096)]
 SMALL_CASES = [(582_265, 8_574, 256), (582_265, 8_574, 6_554)]
-
-
-def long_tailed_counts(images: int, identities: int) -> NDArray[np.int64]:
-    """int64 [identities], the images of each; at least 2, `images` in all."""
-    rng = np.random.default_rng(0)
-    weights = rng.lognormal(0, 0.7, identities)
-    counts: NDArray[np.int64] = 2 + rng.multinomial(images - 2 * identities, weights / weights.sum())
-    return counts
-
-
-def striped_shards(counts: NDArray[np.int64]) -> NDArray[np.int32]:
-    """int32 [images], the shard of each: runs of an identity, the last one merged, shuffled over the shards."""
-    runs_of = np.maximum(1, counts // RUN_LENGTH)
-    runs = int(runs_of.sum())
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    run = np.minimum(within // RUN_LENGTH, np.repeat(runs_of - 1, counts))
-    run += np.repeat(np.cumsum(runs_of) - runs_of, counts)
-    sizes = np.bincount(run)
-    shuffled = np.random.default_rng(1).permutation(runs)
-    shard_of_run = np.empty(runs, np.int32)
-    shard_of_run[shuffled] = (np.cumsum(sizes[shuffled]) - sizes[shuffled]) // IMAGES_PER_SHARD
-    shard_ids: NDArray[np.int32] = shard_of_run[run]
-    return shard_ids
 
 
 def most_batches(counts: NDArray[np.int64], batch_size: int) -> int:

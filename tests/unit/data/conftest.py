@@ -1,6 +1,7 @@
 """Small image folders, and data sets packed from them."""
 
 import io
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from octoscale.data.index import Index
 from octoscale.data.pack import pack
+from octoscale.data.storage import Store
 
 MakeFolder = Callable[[dict[str, int]], Path]
 
@@ -45,3 +47,13 @@ def packed(make_folder: MakeFolder, tmp_path: Path) -> Index:
     source = make_folder(dict.fromkeys("abcdef", 4))
     pack(str(source), str(tmp_path / "packed"), shard_bytes=20_000)
     return Index.load(tmp_path / "packed")
+
+
+@pytest.fixture
+def remote(packed: Index) -> Store:
+    """The data set `packed` under a URL that is not local."""
+    store = Store(f"memory://{uuid.uuid4().hex}/faces")
+    local = Store(str(packed.directory))
+    for name in local.list():
+        store.write(name, local.read(name))
+    return store

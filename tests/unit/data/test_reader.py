@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from octoscale.data import reader as reader_module
 from octoscale.data.decode import decode_image
 from octoscale.data.index import Index
 from octoscale.data.reader import ImageReader
+from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
 
 
@@ -76,6 +78,57 @@ def test_a_damaged_image_is_named_by_shard_offset_and_sample_id(packed: Index) -
     with pytest.raises(OctoscaleError, match=rf"sample 9 at byte {packed.offsets[9]} of {path} .*crc32 differs"):
         reader[9]
     assert reader[8].shape == (3, 16, 16)
+
+
+def test_the_substitute_is_the_same_for_every_rank_and_batch_unless_it_is_the_partner(packed: Index) -> None:
+    damage(packed, 9)
+    reader = ImageReader(packed, packed.directory)
+    # Identity 2 has the images 8 to 11.
+    chosen = {
+        partner: reader.read_batch([0, 1, 9, partner])[1][0].substitute for partner in (8, 10, 11)
+    }  # fmt: skip
+
+    assert all(substitute in {8, 10, 11} - {partner} for partner, substitute in chosen.items())
+    assert len(set(chosen.values())) <= 2
+    assert reader.read_batch([9, 8])[1][0].substitute == chosen[8]
+
+
+def test_a_partner_stands_in_where_there_is_no_other(packed: Index) -> None:
+    for sample_id in (9, 10, 11):
+        damage(packed, sample_id)
+
+    images, substitutions = ImageReader(packed, packed.directory).read_batch([9, 8])
+
+    assert [found.substitute for found in substitutions] == [8]
+    assert torch.equal(images[0], images[1])
+
+
+def test_what_is_missing_or_damaged_here_is_read_from_where_it_came(
+    packed: Index, remote: Store, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(packed.directory, copy)
+    index = Index.load(copy)
+    damage(index, 9)
+    (copy / index.manifest.shards[index.shard_ids[0]].name).unlink()
+    reader = ImageReader(index, copy, remote)
+
+    images, substitutions = reader.read_batch(range(24))
+
+    assert substitutions == []
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), originals(packed))
+
+
+def test_an_open_shard_that_was_replaced_is_opened_again(packed: Index) -> None:
+    path = packed.directory / packed.manifest.shards[packed.shard_ids[9]].name
+    good = path.read_bytes()
+    damage(packed, 9)
+    reader = ImageReader(packed, packed.directory)
+    reader[8]
+    path.with_name("new").write_bytes(good)
+    path.with_name("new").replace(path)
+
+    assert reader[9].shape == (3, 16, 16)
 
 
 def test_a_truncated_shard_is_an_error(packed: Index) -> None:

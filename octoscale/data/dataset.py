@@ -1,0 +1,161 @@
+"""A packed data set, wherever it is: its index on this node, and what reads and fetches its images."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+
+from octoscale.data.cache import ShardCache
+from octoscale.data.config import DataConfig
+from octoscale.data.index import MANIFEST_NAME, Index, Manifest, file_sha256, read_manifest
+from octoscale.data.plan import rank_batch_size
+from octoscale.data.prefetch import Arrivals, Everything, Fetcher, Follower
+from octoscale.data.reader import ImageReader
+from octoscale.data.shard_files import ShardFiles
+from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
+from octoscale.errors import OctoscaleError
+
+_DOWNLOADS = 4
+# Of the disk, that a cache without a limit of its own leaves free.
+_FREE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The index and the images of a packed data set.
+
+    Attributes:
+        index: memory-mapped from this node's disk.
+        reader: of single images and batches; can be sent to worker processes.
+        store: where it comes from; None for a data set that is on this node's disk.
+    """
+
+    index: Index
+    reader: ImageReader
+    store: Store | None
+
+    @classmethod
+    def open(cls, url: str, cache_dir: str | Path, storage: StorageConfig | None = None) -> "DataSet":
+        """The data set at `url`. Of a remote one only the index is copied, to ``cache_dir/<fingerprint>``.
+
+        Raises:
+            OctoscaleError: not a packed data set, unreachable, damaged on the way, or an unusable cache folder.
+        """
+        store = Store(url, storage or StorageConfig())
+        if store.is_local:
+            index = Index.load(store.local_path())
+            return cls(index, ImageReader(index, store.local_path()), None)
+        manifest = read_manifest(store.read, store.exists, url)
+        cache = Path(cache_dir).expanduser()
+        directory = cache / manifest.fingerprint
+        with _explained(url, cache):
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / f"{manifest.fingerprint}.lock"):
+                _copy_index(store, manifest, directory)
+        index = Index.load(directory)
+        return cls(index, ImageReader(index, directory, store), store)
+
+    def keep_all(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Bring every shard to this node's disk; `progress` is told how many of how many are there."""
+        if self.store is None:
+            return
+        shards = self.index.manifest.shards
+        with _explained(self.store.url, self.index.directory.parent):
+            cache = ShardCache(self.store, self.index, self._files(), None)
+            cache.check_room()
+            with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                downloads = [pool.submit(cache.fetch_whole, shard) for shard in range(len(shards))]
+                try:
+                    for number, download in enumerate(downloads, start=1):
+                        download.result()
+                        if progress is not None:
+                            progress(number, len(shards))
+                finally:
+                    pool.shutdown(cancel_futures=True)
+
+    def node_name(self) -> str:
+        """The same for all processes that share this cache folder, and for no others; "" for a local data set."""
+        if self.store is None:
+            return ""
+        path = self.index.directory / ".node"
+        with suppress(FileExistsError), path.open("x") as file:
+            file.write(uuid.uuid4().hex)
+        return path.read_text()
+
+    def arrivals(
+        self, config: DataConfig, *, global_batch_size: int, rank: int, nodes: list[str], start: int, attempt: str
+    ) -> Arrivals:
+        """What brings the images of rank `rank` in time.
+
+        Args:
+            nodes: `node_name` of every rank; the first rank of a node fetches for all of them.
+            start: the time of the first batch to come.
+            attempt: the same on all ranks, another one each time they start.
+        """
+        if self.store is None:
+            return Everything()
+        node_ranks = [other for other, node in enumerate(nodes) if node == nodes[rank]]
+        directory = self.index.directory
+        lock = directory / f"fetching-{attempt}.lock"
+        if rank != node_ranks[0]:
+            return Follower(self._files(), self.index, lock)
+        size = rank_batch_size(global_batch_size, len(nodes))
+        cache = ShardCache(self.store, self.index, self._files(), self._budget_bytes(config))
+        cache.check_room()
+        columns = [slice(other * size, (other + 1) * size) for other in node_ranks]
+        return Fetcher(cache, self.index, columns, start=start, lock=lock)
+
+    def _files(self) -> ShardFiles:
+        return ShardFiles(self.index, self.index.directory)
+
+    def _budget_bytes(self, config: DataConfig) -> int | None:
+        if config.mode == "resident":
+            return None
+        if config.cache_bytes is not None:
+            return int(config.cache_bytes)
+        disk = shutil.disk_usage(self.index.directory)
+        stored = sum(self._files().stored_bytes(shard) for shard in range(len(self.index.manifest.shards)))
+        return max(0, stored + disk.free - int(_FREE_SHARE * disk.total))
+
+
+def _copy_index(store: Store, manifest: Manifest, directory: Path) -> None:
+    if (directory / MANIFEST_NAME).exists():
+        return
+    (directory / "index").mkdir(parents=True, exist_ok=True)
+    for name, sha256 in manifest.index_sha256.items():
+        path = directory / name
+        if path.is_file() and file_sha256(path) == sha256:
+            continue
+        temporary = path.with_name(f"{path.name}.partial")
+        try:
+            store.download(name, temporary)
+            if file_sha256(temporary) != sha256:
+                raise OctoscaleError(f"{store.url}/{name} is damaged (its sha256 is not the manifest's); pack it again")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    (directory / MANIFEST_NAME).write_bytes(manifest.dump())
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; the kernel releases it even if this process is killed."""
+    with path.open("w") as file:
+        flock(file, LOCK_EX)
+        yield
+
+
+@contextmanager
+def _explained(url: str, cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OctoscaleError(
+            f"cannot keep {url} in the cache {cache}: {error}; choose another data.cache_dir"
+        ) from error

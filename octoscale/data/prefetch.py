@@ -1,0 +1,213 @@
+"""Shards ahead of their use: one process of a node fetches them, all wait for what they read."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octoscale.data.cache import ShardCache
+from octoscale.data.index import Index
+from octoscale.data.schedule import EpochUses
+from octoscale.data.shard_files import ShardFiles
+from octoscale.errors import OctoscaleError
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.02
+_THREADS = 4
+_TAKE_OVER_SECONDS = 30.0
+# So many batches are under way in the loaders at a time: what they need must be there together.
+LOOKAHEAD_BATCHES = 8
+
+
+class Arrivals(Protocol):
+    """Knows when the images of a batch can be read. Times count the batches of all epochs from the start of the run."""
+
+    def plan(self, plan: NDArray[np.integer], start: int) -> None:
+        """The plan of an epoch, int [batches, B], whose first batch is at time `start`; epochs come in order."""
+
+    def wait_for(self, rows: NDArray[np.integer], given_up: Callable[[], bool]) -> None:
+        """Return when the images `rows` are there, or are not wanted any more.
+
+        Raises:
+            OctoscaleError: they cannot be had.
+        """
+
+    def consumed(self, now: int) -> None:
+        """All batches before time `now` have been read."""
+
+    def close(self) -> None:
+        """Stop fetching."""
+
+
+class Everything:
+    """Of a data set that is on this node's disk as a whole."""
+
+    def plan(self, plan: NDArray[np.integer], start: int) -> None:
+        pass
+
+    def wait_for(self, rows: NDArray[np.integer], given_up: Callable[[], bool]) -> None:
+        pass
+
+    def consumed(self, now: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Fetcher:
+    """Fetches for all ranks of this node, the soonest needed first, in a few threads."""
+
+    def __init__(self, cache: ShardCache, index: Index, columns: Sequence[slice], *, start: int, lock: Path) -> None:
+        """Starts with the first plan.
+
+        Args:
+            columns: which part of each global batch this node's ranks read.
+            start: the first time to come.
+            lock: a file that is held locked while this process lives.
+        """
+        self._cache = cache
+        self._index = index
+        self._columns = columns
+        self._now = start
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._closed = False
+        self._lock_path = lock
+        self._alive = lock.open("w")
+        flock(self._alive, LOCK_EX)
+        self._shared = self._share()
+        self._threads = [threading.Thread(target=self._run, name=f"fetch-{n}", daemon=True) for n in range(_THREADS)]
+
+    def plan(self, plan: NDArray[np.integer], start: int) -> None:
+        mine = np.concatenate([plan[:, columns] for columns in self._columns], axis=1)
+        timeline = self._cache.timeline
+        timeline.append(EpochUses(self._index, mine, start))
+        timeline.forget_before(self._now)
+        with self._changed:
+            if not self._threads[0].is_alive():
+                self._cache.recover_parts(self._now)
+                for thread in self._threads:
+                    thread.start()
+            self._changed.notify_all()
+
+    def wait_for(self, rows: NDArray[np.integer], given_up: Callable[[], bool]) -> None:
+        _wait_until_held(self._cache.files, self._index, rows, given_up, self._check)
+
+    def consumed(self, now: int) -> None:
+        with self._changed:
+            self._now = now
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._shared.close()
+        self._alive.close()
+        self._lock_path.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _share(self) -> IO[bytes]:
+        """Runs that keep everything share a cache; one that drops shards has it for itself."""
+        file = self._lock_path.with_name("in-use.lock").open("ab")
+        kind = LOCK_SH if self._cache.keeps_everything else LOCK_EX
+        deadline = time.monotonic() + _TAKE_OVER_SECONDS
+        while True:
+            try:
+                flock(file, kind | LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.close()
+                    raise OctoscaleError(
+                        f"another run uses the cache {self._lock_path.parent}, and a run with data.mode=windowed "
+                        "drops shards from it: give this run a data.cache_dir of its own"
+                    ) from None
+                # The processes of an attempt that just ended may take a moment to go.
+                time.sleep(0.5)
+            else:
+                return file
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                task = self._cache.take_most_urgent(self._now)
+                if task is None or not self._cache.fetch(*task, self._now):
+                    self._stand_by(task)
+        except BaseException as error:
+            self._error = error
+            self._closed = True
+
+    def _stand_by(self, task: tuple[int, int] | None) -> None:
+        """Nothing to fetch, or no room for it: wait for the batches to go on."""
+        if task is not None and task[1] < self._now + LOOKAHEAD_BATCHES and not self._cache.is_busy:
+            raise OctoscaleError(self._cache.too_small(self._now, self._now + LOOKAHEAD_BATCHES))
+        with self._changed:
+            if not self._closed:
+                self._changed.wait(timeout=0.2)
+
+
+class Follower:
+    """Waits for what another process of this node fetches."""
+
+    def __init__(self, files: ShardFiles, index: Index, lock: Path) -> None:
+        """`lock`: the file that the fetching process holds locked."""
+        self._files = files
+        self._index = index
+        self._lock = lock
+
+    def plan(self, plan: NDArray[np.integer], start: int) -> None:
+        pass
+
+    def wait_for(self, rows: NDArray[np.integer], given_up: Callable[[], bool]) -> None:
+        _wait_until_held(self._files, self._index, rows, given_up, self._check)
+
+    def consumed(self, now: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        try:
+            with self._lock.open() as file:
+                flock(file, LOCK_SH | LOCK_NB)
+                flock(file, LOCK_UN)
+        except BlockingIOError:
+            return
+        except FileNotFoundError:
+            pass
+        raise OctoscaleError(
+            f"the process that fetches shards for this node has ended (it held {self._lock}); see its own error"
+        )
+
+
+def _wait_until_held(
+    files: ShardFiles,
+    index: Index,
+    rows: NDArray[np.integer],
+    given_up: Callable[[], bool],
+    check: Callable[[], None],
+) -> None:
+    """Return when `files` hold the images `rows` or they are given up; `check` raises where that will never be."""
+    shards = index.shard_ids[rows]
+    for shard in np.unique(shards):
+        needed = rows[shards == shard]
+        while not files.holds(int(shard), needed):
+            if given_up():
+                return
+            check()
+            time.sleep(_POLL_SECONDS)

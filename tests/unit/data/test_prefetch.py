@@ -1,0 +1,168 @@
+"""Two ranks of a node: one fetches for both."""
+
+import multiprocessing
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from octoscale.data import prefetch
+from octoscale.data.config import DataConfig
+from octoscale.data.dataset import DataSet
+from octoscale.data.index import Index
+from octoscale.data.loader import load_batches
+from octoscale.data.plan import epoch_plan, rank_rows
+from octoscale.data.prefetch import Arrivals
+from octoscale.data.reader import ImageReader
+from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+
+
+@pytest.fixture
+def plan(packed: Index) -> np.ndarray:
+    return epoch_plan(packed.images_per_identity, global_batch_size=4, seed=0, epoch=0)
+
+
+def arrivals_of(data: DataSet, rank: int, *, world_size: int = 2, attempt: str = "a", **config: object) -> Arrivals:
+    values = DataConfig.model_validate({"url": "memory://", **config})
+    nodes = [data.node_name()] * world_size
+    return data.arrivals(values, global_batch_size=4, rank=rank, nodes=nodes, start=0, attempt=attempt)
+
+
+@pytest.mark.parametrize("budget", [None, 60_000])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_both_ranks_read_what_a_local_data_set_gives(
+    remote: Store, packed: Index, plan: np.ndarray, tmp_path: Path, budget: int | None, workers: int
+) -> None:
+    config = {} if budget is None else {"mode": "windowed", "cache_bytes": budget}
+    local = ImageReader(packed, packed.directory)
+    expected = [[local.__getitems__(row) for row in rank_rows(plan, rank, 2)] for rank in range(2)]
+    read: list[list[torch.Tensor]] = [[], []]
+    started = threading.Barrier(2)
+
+    def run(rank: int) -> None:
+        data = DataSet.open(remote.url, tmp_path / "cache")
+        if rank == 1:
+            started.wait()
+        arrivals = arrivals_of(data, rank, **config)
+        if rank == 0:
+            started.wait()
+        arrivals.plan(plan, 0)
+        for number, batch in enumerate(
+            load_batches(data.reader, rank_rows(plan, rank, 2), workers=workers if rank == 0 else 0, arrivals=arrivals)
+        ):
+            arrivals.consumed(number)
+            read[rank].append(batch.high)
+        done.wait()
+        arrivals.close()
+
+    done = threading.Barrier(2)
+    ranks = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(timeout=60)
+
+    for mine, theirs in zip(read, expected, strict=True):
+        assert len(mine) == len(theirs) == len(plan)
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    left = {path.name for path in (tmp_path / "cache").rglob("*") if path.suffix in (".partial", ".lock")}
+    assert left == {f"{packed.fingerprint}.lock", "in-use.lock"}
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("fetch", "loader"))]
+
+
+def test_a_shard_that_cannot_be_had_ends_the_reading_with_its_name(
+    remote: Store, packed: Index, plan: np.ndarray, tmp_path: Path
+) -> None:
+    data = DataSet.open(remote.url, tmp_path / "cache")
+    name = packed.manifest.shards[packed.shard_ids[plan[-1, 0]]].name
+    remote.delete(name)
+    arrivals = arrivals_of(data, 0, world_size=1)
+    arrivals.plan(plan, 0)
+
+    with pytest.raises(OctoscaleError, match=f"{name}.*no such file"):
+        list(load_batches(data.reader, plan, workers=0, arrivals=arrivals))
+
+    arrivals.close()
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_a_cache_that_cannot_hold_one_batch_says_what_to_raise(remote: Store, plan: np.ndarray, tmp_path: Path) -> None:
+    data = DataSet.open(remote.url, tmp_path / "cache")
+    arrivals = arrivals_of(data, 0, world_size=1, mode="windowed", cache_bytes=1000)
+    arrivals.plan(plan, 0)
+
+    with pytest.raises(OctoscaleError, match=r"data.cache_bytes 1000 is too small: the next \d+ batches need"):
+        list(load_batches(data.reader, plan, workers=0, arrivals=arrivals))
+
+    arrivals.close()
+
+
+def test_waiting_ends_when_the_reading_is_given_up(
+    remote: Store, plan: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataSet.open(remote.url, tmp_path / "cache")
+    release = threading.Event()
+    monkeypatch.setattr(Store, "download", lambda *arguments: release.wait(20))
+    arrivals = arrivals_of(data, 0, world_size=1)
+    arrivals.plan(plan, 0)
+    given_up = threading.Event()
+    waiting = threading.Thread(target=arrivals.wait_for, args=(plan[0], given_up.is_set))
+    waiting.start()
+    assert waiting.is_alive()
+
+    given_up.set()
+    waiting.join(timeout=5)
+
+    assert not waiting.is_alive()
+    release.set()
+    arrivals.close()
+
+
+def test_a_rank_notices_that_the_fetching_process_died(
+    remote: Store, packed: Index, plan: np.ndarray, tmp_path: Path
+) -> None:
+    data = DataSet.open(remote.url, tmp_path / "cache")
+    lock = packed_lock(data, "a")
+    holder = multiprocessing.get_context("spawn").Process(target=_hold, args=(lock,))
+    holder.start()
+    while not lock.exists():
+        time.sleep(0.02)
+    time.sleep(0.2)
+    follower = arrivals_of(data, 1)
+    threading.Timer(0.5, holder.kill).start()
+
+    with pytest.raises(OctoscaleError, match="the process that fetches shards for this node has ended"):
+        follower.wait_for(plan[0], lambda: False)
+
+    holder.join()
+
+
+def test_a_run_that_drops_shards_wants_the_cache_for_itself(
+    remote: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "_TAKE_OVER_SECONDS", 0.1)
+    data = DataSet.open(remote.url, tmp_path / "cache")
+    first, second = (arrivals_of(data, 0, world_size=1, attempt=attempt) for attempt in "ab")
+
+    with pytest.raises(OctoscaleError, match=r"another run uses the cache .* data.cache_dir of its own"):
+        arrivals_of(data, 0, world_size=1, attempt="c", mode="windowed", cache_bytes=10**6)
+
+    first.close()
+    second.close()
+    arrivals_of(data, 0, world_size=1, attempt="c", mode="windowed", cache_bytes=10**6).close()
+
+
+def packed_lock(data: DataSet, attempt: str) -> Path:
+    return data.index.directory / f"fetching-{attempt}.lock"
+
+
+def _hold(lock: Path) -> None:
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        time.sleep(60)
