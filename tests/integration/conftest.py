@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from octoscale.data.storage import forget_clients
+
 
 @pytest.fixture(scope="session")
 def _s3_endpoint() -> Iterator[str]:
@@ -28,10 +30,12 @@ def s3_server(_s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    # s3fs reads the chain once per instance, and fsspec keeps its instances.
+    # Clients read the chain once.
     s3fs.S3FileSystem.clear_instance_cache()
+    forget_clients()
     yield _s3_endpoint
     s3fs.S3FileSystem.clear_instance_cache()
+    forget_clients()
 
 
 @pytest.fixture
