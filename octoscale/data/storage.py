@@ -190,10 +190,15 @@ class Store:
             self._ask(operation, delete)
 
     def probe_writable(self) -> None:
-        """Write and delete a tiny object, so that a wrong URL fails before the work and not after it."""
+        """Write and delete a tiny object, so that a wrong URL fails before the work and not after it.
+
+        Tried for ``2 × timeout_seconds`` at most: who has just started a run waits for the answer.
+        """
+        seconds = min(self.config.deadline_seconds, 2 * self.config.timeout_seconds)
+        store = Store(self.url, self.config.model_copy(update={"deadline_seconds": seconds}))
         name = f".octoscale-probe-{uuid.uuid4().hex}"
-        self.write(name, b"probe")
-        self.delete(name)
+        store.write(name, b"probe")
+        store.delete(name)
 
     @property
     def _threads(self) -> int:

@@ -2,11 +2,14 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from octoscale.data.storage import forget_clients
+from octoscale.data.storage import Store, forget_clients
+from octoscale.data.storage_config import StorageConfig
+from tests.integration.fault_proxy import FaultProxy, Rule, faulty
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +49,29 @@ def s3_url(s3_server: str) -> str:
     bucket = f"bucket-{uuid.uuid4().hex}"
     s3fs.S3FileSystem().mkdir(bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture(params=["fsspec", "obstore"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each of the clients of object storage."""
+    if request.param == "obstore":
+        pytest.importorskip("obstore")
+    return str(request.param)
+
+
+@pytest.fixture
+def s3_store(s3_url: str, backend: str) -> Store:
+    """A new empty bucket, by each backend."""
+    return Store(s3_url, StorageConfig.model_validate({"backend": backend}))
+
+
+@pytest.fixture
+def fault_proxy(s3_server: str) -> Iterator[Callable[..., FaultProxy]]:
+    """Starts a proxy before the S3 server that follows the rules it is given; all end with the test."""
+    with ExitStack() as stack:
+
+        def start(*rules: Rule, seed: int = 0) -> FaultProxy:
+            return stack.enter_context(faulty(s3_server, rules, seed))
+
+        yield start
+        forget_clients()

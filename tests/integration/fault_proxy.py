@@ -23,6 +23,7 @@ class Answer:
 
     status: int
     code: str
+    details: str = ""
 
 
 SLOW_DOWN = Answer(503, "SlowDown")
@@ -73,9 +74,10 @@ Fault = Answer | Reset | Stall | Truncate | Flip | Drip
 
 @dataclass(frozen=True)
 class Rule:
-    """When `fault` happens: to requests of `method` whose path matches `key`, and of these
+    """When `fault` happens: to requests of `method` whose path matches `key`, signed with `key_id`.
 
-    those numbered in `nth` (from 1; None: all), each with `probability`. The first rule that strikes wins.
+    Of these to the ones numbered in `nth` (from 1; None: all), each with `probability`. The first rule that strikes
+    wins.
     """
 
     fault: Fault
@@ -83,9 +85,11 @@ class Rule:
     key: str = ""
     nth: Sequence[int] | None = None
     probability: float = 1.0
+    key_id: str = ""
 
-    def matches(self, method: str, path: str) -> bool:
-        return self.method in (None, method) and re.search(self.key, path) is not None
+    def matches(self, method: str, path: str, authorization: str = "") -> bool:
+        signed = self.key_id in authorization
+        return signed and self.method in (None, method) and re.search(self.key, path) is not None
 
 
 @dataclass(frozen=True)
@@ -159,12 +163,12 @@ class _Server(ThreadingHTTPServer):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def meet(self, method: str, path: str) -> Fault | None:
+    def meet(self, method: str, path: str, authorization: str) -> Fault | None:
         """Note the request; the fault it meets."""
         struck: Fault | None = None
         with self.lock:
             for number, rule in enumerate(self.rules):
-                if rule.matches(method, path):
+                if rule.matches(method, path, authorization):
                     self.seen[number] += 1
                     due = rule.nth is None or self.seen[number] in rule.nth
                     if struck is None and due and self.random.random() < rule.probability:
@@ -195,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.server.meet(self.command, unquote(self.path))
+        fault = self.server.meet(self.command, unquote(self.path), self.headers.get("Authorization", ""))
         with self.server.lock:
             self.server.proxy.bytes_received += len(body)
         if isinstance(fault, Reset) and not fault.after_the_work:
@@ -204,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._wait(fault.seconds)
             self.close_connection = True
         elif isinstance(fault, Answer):
-            text = f"<Error><Code>{fault.code}</Code><Message>as the test ordered</Message></Error>"
+            text = f"<Error><Code>{fault.code}</Code><Message>as the test ordered</Message>{fault.details}</Error>"
             content = b"" if self.command == "HEAD" else f'<?xml version="1.0"?>{text}'.encode()
             self._head(fault.status, [("Content-Type", "application/xml")], len(content))
             self._send(content)
