@@ -1,49 +1,63 @@
 """Objects under a URL: a local folder or an object store, one interface. The only importer of fsspec."""
 
-import os
-import re
 import shutil
-import sys
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
+from octoscale.data.clients import Clients
+from octoscale.data.objects import (
+    ExpiredError,
+    Head,
+    Objects,
+    Part,
+    RangeError,
+    TransientError,
+    holds,
+    is_object,
+)
+from octoscale.data.objects_fsspec import FilesystemObjects, S3Objects
+from octoscale.data.objects_local import LocalObjects
+from octoscale.data.ranged import Version, fetch, in_parallel, removed_on_failure, write_at
+from octoscale.data.retry import Operation, counters
+from octoscale.data.storage_config import S3_SCHEMES, StorageConfig, is_local, redacted, scheme_of
 from octoscale.errors import OctoscaleError
 
+T = TypeVar("T")
+DEFAULT = StorageConfig()
+
 _EXTRAS = {"s3": "octoscale[s3]", "s3a": "octoscale[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
-_LOCAL_SCHEMES = ("file://", "local://")
-_TEMPORARY = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{32}\.partial$")
-
-
-def _storage_errors() -> tuple[type[BaseException], ...]:
-    """OSError and what the loaded object-store clients raise beside it (none of theirs derive from it)."""
-    clients = {"botocore.exceptions": ("BotoCoreError", "ClientError"), "aiohttp": ("ClientError",)}
-    loaded = ((sys.modules[module], names) for module, names in clients.items() if module in sys.modules)
-    return (OSError, *(getattr(module, name) for module, names in loaded for name in names))
+_ACTIONS = {"download": "read", "upload": "write", "info": "look at"}
 
 
 @dataclass(frozen=True)
 class Store:
     """The objects under `url`. Names are relative to it and use ``/``.
 
-    Only the URL is kept: the filesystem is opened when used, once per process, because s3fs
-    clients do not survive a change of process. The S3 endpoint and credentials come from the
-    usual AWS chain (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ``~/.aws``, …).
+    Only the URL and the configuration are kept, so that a store can be sent to another process; clients are
+    opened when used, once per process. Credentials come from the provider's usual chain. Requests to an object
+    store are tried again until ``config.deadline_seconds``; none waits longer than that and one timeout more.
+    What arrives has the announced length; that its bytes are the right ones is for the caller's checksums to say.
 
     Every method raises `OctoscaleError` for a missing object, a refused permission, an
     unreachable server, an unknown scheme or a missing package.
     """
 
     url: str
+    config: StorageConfig = DEFAULT
+
+    def __post_init__(self) -> None:
+        self.config.check(self.url)
 
     @property
     def is_local(self) -> bool:
-        return "://" not in self.url or self.url.startswith(_LOCAL_SCHEMES)
+        return is_local(self.url)
 
     def local_path(self, name: str = "") -> Path:
         """The path of `name` in a local store."""
@@ -53,179 +67,200 @@ class Store:
 
     def child(self, name: str) -> "Store":
         """The store of everything under ``name/``."""
-        return Store(self._where(name))
+        return Store(self._where(name), self.config)
 
     def read(self, name: str) -> bytes:
-        with self._explained("read", name):
-            if self.is_local:
-                return self.local_path(name).read_bytes()
-            filesystem, path = self._remote(name)
-            return bytes(filesystem.cat_file(path))
+        """The whole object; a large one is fetched in parts."""
+        with self._operation("read", name) as operation:
+            return self._read(name, operation)
 
     def read_many(self, names: Sequence[str]) -> list[bytes]:
         """The objects of `names`, in order; fetched concurrently from an object store."""
-        if self.is_local or not names:
-            return [self.read(name) for name in names]
-        with self._explained("read", f"{names[0]} … {names[-1]}"):
-            filesystem, root = self._remote("")
-            paths = [f"{root}/{name}" for name in names]
-            contents = filesystem.cat(paths)
-            return [bytes(contents[path]) for path in paths]
+        if not names:
+            return []
+        with self._operation("read", f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]) as operation:
+            return in_parallel([partial(self._read, name, operation) for name in names], operation, self._threads)
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes ``[start, end)`` of `name`; fewer where the object ends before."""
-        with self._explained("read", name):
+        return self.read_ranges(name, [(start, end)])[0]
+
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Bytes ``[start, end)`` of `name` for every range, in order, all of one version; fetched concurrently."""
+        with self._operation("read", name) as operation:
+            version = Version()
+
+            def part(start: int, end: int) -> bytes:
+                return version.check(lambda: self._get(operation, name, start, end)) if start < end else b""
+
+            jobs = [partial(part, start, end) for start, end in ranges]
+            return in_parallel(jobs, operation, self._threads)
+
+    def download(self, name: str, local_path: Path, size_bytes: int | None = None) -> None:
+        """Copy `name` to a local file, in parts (not atomic: give a temporary path and rename it).
+
+        On failure the file is removed. Memory: at most ``connections × part_bytes`` of the configuration.
+
+        Args:
+            size_bytes: the expected length where known; saves the wait for the first part.
+        """
+        with self._operation("download", name) as operation, removed_on_failure(local_path):
             if self.is_local:
-                with self.local_path(name).open("rb") as file:
-                    file.seek(start)
-                    return file.read(end - start)
-            filesystem, path = self._remote(name)
-            return bytes(filesystem.cat_file(path, start=start, end=end))
+                shutil.copyfile(self.local_path(name), local_path)
+                if size_bytes not in (None, local_path.stat().st_size):
+                    raise OSError(f"it has {local_path.stat().st_size} bytes, not the expected {size_bytes}")
+                return
+            with local_path.open("wb") as file:
+                self._fetch(name, operation, lambda offset, data: write_at(file.fileno(), offset, data), size_bytes)
 
     def write(self, name: str, data: bytes, *, exclusive: bool = False) -> None:
         """Write `data`; a reader sees all of it or none.
 
+        After a try whose outcome is unknown, an object that holds exactly `data` counts as this one's.
+
         Raises:
             FileExistsError: `exclusive` and `name` exists already (nothing is changed).
         """
-        with self._explained("write", name):
-            if self.is_local:
-                with self._local_temporary(name, exclusive) as temporary:
-                    temporary.write_bytes(data)
-                return
-            filesystem, path = self._remote(name)
-            filesystem.pipe_file(path, data, mode="create" if exclusive else "overwrite")
+        unknown_outcome = False
+
+        def put(objects: Objects, seconds: float) -> None:
+            nonlocal unknown_outcome
+            try:
+                objects.put(self._path(name), data, exclusive, seconds)
+            except TransientError:
+                unknown_outcome = True
+                raise
+            except FileExistsError:
+                if not (unknown_outcome and holds(objects, self._path(name), data, seconds)):
+                    raise
+
+        with self._operation("write", name) as operation:
+            self._ask(operation, put)
+            counters.add("write", bytes_written=len(data))
 
     def upload(self, local_path: Path, name: str) -> None:
         """Copy a local file to `name`; a reader sees all of it or none."""
-        with self._explained("write", name):
-            if self.is_local:
-                with self._local_temporary(name, exclusive=False) as temporary:
-                    shutil.copyfile(local_path, temporary)
-                return
-            filesystem, path = self._remote(name)
-            filesystem.put_file(str(local_path), path)
-
-    def download(self, name: str, local_path: Path) -> None:
-        """Copy `name` to a local file (not atomic: give a temporary path and rename it)."""
-        with self._explained("read", name):
-            if self.is_local:
-                shutil.copyfile(self.local_path(name), local_path)
-                return
-            filesystem, path = self._remote(name)
-            filesystem.get_file(path, str(local_path))
+        with self._operation("upload", name) as operation:
+            self._ask(operation, lambda objects, seconds: objects.put_file(self._path(name), local_path, seconds))
+            counters.add("upload", bytes_written=local_path.stat().st_size)
 
     def exists(self, name: str = "") -> bool:
         """Whether `name` is an object or a folder with objects."""
-        return self._info(name) is not None
+
+        def look(objects: Objects, seconds: float) -> bool:
+            return is_object(objects, self._path(name), seconds) or objects.is_folder(self._path(name), seconds)
+
+        with self._operation("info", name) as operation:
+            try:
+                return self._ask(operation, look)
+            except FileNotFoundError:  # Not even the bucket.
+                return False
 
     def size(self, name: str) -> int:
         """The length of `name` in bytes."""
-        info = self._info(name)
-        if info is None:
-            raise OctoscaleError(f"cannot read {self._where(name)}: there is no such file")
-        return int(info["size"])
+        with self._operation("info", name, action="read") as operation:
+            return self._head(operation, name).size_bytes
 
     def list(self, folder: str = "") -> list[str]:
         """Names of all objects under `folder`, at any depth, sorted; empty where there is no such folder.
 
         Always asks the store, never a cache. Names are relative to the URL of this store.
         """
-        with self._explained("list", folder):
-            if self.is_local:
-                root = self.local_path()
-                walk = os.walk(root / folder, followlinks=True, onerror=_raise_unless_missing)
-                paths = (Path(parent, file).relative_to(root).as_posix() for parent, _, files in walk for file in files)
-                return sorted(path for path in paths if not _TEMPORARY.search(path))
-            filesystem, root_path = self._remote("")
-            filesystem.invalidate_cache()
-            folder_path = f"{root_path}/{folder}".rstrip("/")
-            found = (path.removeprefix("/") for path in filesystem.find(folder_path))
-            start = folder_path.removeprefix("/") + "/"
-            # find() of an object's own name returns that object; a marker object ends in "/".
-            inside = (path for path in found if path.startswith(start) and not path.endswith("/"))
-            return sorted(path[len(root_path.removeprefix("/")) + 1 :] for path in inside)
+        with self._operation("list", folder) as operation:
+            try:
+                paths = self._ask(operation, lambda objects, seconds: objects.names(self._path(folder), seconds))
+            except FileNotFoundError:
+                return []
+        root, inside = f"{self._path()}/", f"{self._path(folder)}/"
+        # A listing of an object's own name may hold that object; a marker object ends in "/".
+        return sorted(path[len(root) :] for path in paths if path.startswith(inside) and not path.endswith("/"))
 
     def delete(self, name: str) -> None:
         """Delete the object `name` and everything under ``name/``; nothing to delete is no error."""
-        with self._explained("delete", name):
-            if self.is_local:
-                path = self.local_path(name)
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-                return
-            filesystem, root = self._remote("")
-            inside = [f"{root}/{found}" for found in self.list(name)]
-            if name and filesystem.isfile(f"{root}/{name}"):
-                inside.append(f"{root}/{name}")
-            if inside:
-                filesystem.rm(inside)
+        path = self._path(name)
+
+        def delete(objects: Objects, seconds: float) -> None:
+            found = [path] if self.is_local else objects.names(path, seconds)
+            if name and not self.is_local and path not in found and is_object(objects, path, seconds):
+                found.append(path)
+            if found:
+                objects.delete(found, seconds)
+
+        with self._operation("delete", name) as operation:
+            self._ask(operation, delete)
 
     def probe_writable(self) -> None:
-        """Write and delete a tiny object, so that a wrong URL fails before the work and not after it."""
+        """Write and delete a tiny object, so that a wrong URL fails before the work and not after it.
+
+        Tried for ``2 × timeout_seconds`` at most: who has just started a run waits for the answer.
+        """
+        seconds = min(self.config.deadline_seconds, 2 * self.config.timeout_seconds)
+        store = Store(self.url, self.config.model_copy(update={"deadline_seconds": seconds}))
         name = f".octoscale-probe-{uuid.uuid4().hex}"
-        self.write(name, b"probe")
-        self.delete(name)
+        store.write(name, b"probe")
+        store.delete(name)
+
+    @property
+    def _threads(self) -> int:
+        return 1 if self.is_local else self.config.connections
 
     def _where(self, name: str) -> str:
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
-    def _remote(self, name: str) -> tuple[Any, str]:
-        """The filesystem of this process (fsspec keeps one per process and thread) and the path of `name` in it."""
-        scheme = self.url.split("://", 1)[0]
-        try:
-            filesystem, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
-        except ImportError as error:
-            package = _EXTRAS.get(scheme)
-            advice = f"pip install {package}" if package else str(error)
-            raise OctoscaleError(f"{self.url} needs a package that is not installed: {advice}") from error
-        except ValueError as error:
-            raise OctoscaleError(
-                f"cannot open {self.url}: the scheme {scheme!r} is not known; use a local path, s3:// or gs://"
-            ) from error
-        root = root.rstrip("/")
-        return filesystem, f"{root}/{name}" if name else root
+    def _path(self, name: str = "") -> str:
+        """What a backend calls `name`."""
+        if self.is_local:
+            return str(self.local_path(name))
+        root = self.url.split("://", 1)[1].rstrip("/")
+        return f"{root}/{name}" if name else root
 
-    def _info(self, name: str) -> dict[str, Any] | None:
-        with self._explained("look at", name):
-            try:
-                if self.is_local:
-                    return {"size": self.local_path(name).stat().st_size}
-                filesystem, path = self._remote(name)
-                filesystem.invalidate_cache()
-                info: dict[str, Any] = filesystem.info(path)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-            return info
+    def _ask(self, operation: Operation, ask: Callable[[Objects, float], T]) -> T:
+        """The answer to one request, tried again as long as it is worth it."""
+        if self.is_local:
+            return ask(LocalObjects(), 0.0)
+        used: Objects | None = None
+
+        def attempt(seconds: float) -> T:
+            nonlocal used
+            used = _clients.get(self.url, self.config)
+            with _clients.slot(self.config, seconds):
+                return ask(used, operation.left_seconds())
+
+        return operation.run(attempt, lambda: _clients.drop(used))
+
+    def _get(self, operation: Operation, name: str, start: int, end: int) -> Part:
+        try:
+            part = self._ask(operation, lambda objects, seconds: objects.get(self._path(name), start, end, seconds))
+        except RangeError:
+            # Of an empty object every range lies behind its end.
+            return Part(b"", Head(0) if start == 0 else None)
+        if not self.is_local:
+            counters.add(operation.name, bytes_read=len(part.data))
+        return part
+
+    def _head(self, operation: Operation, name: str) -> Head:
+        return self._ask(operation, lambda objects, seconds: objects.head(self._path(name), seconds))
+
+    def _read(self, name: str, operation: Operation) -> bytes:
+        if self.is_local:
+            return self.local_path(name).read_bytes()
+        parts: dict[int, bytes] = {}
+        self._fetch(name, operation, parts.__setitem__, None)
+        return b"".join(parts[offset] for offset in sorted(parts))
+
+    def _fetch(self, name: str, operation: Operation, sink: Callable[[int, bytes], None], size: int | None) -> None:
+        fetch(
+            lambda start, end: self._get(operation, name, start, end),
+            lambda: self._head(operation, name),
+            sink, operation, part_bytes=self.config.part_bytes, connections=self._threads, size_bytes=size,
+        )  # fmt: skip
 
     @contextmanager
-    def _local_temporary(self, name: str, exclusive: bool) -> Iterator[Path]:
-        """A path to write to, which becomes `name` when the block ends well."""
-        path = self.local_path(name)
+    def _operation(self, kind: str, name: str, *, action: str | None = None) -> Iterator[Operation]:
+        """An operation with its deadline; its failures become one sentence for the user."""
+        where, action = redacted(self._where(name)), action or _ACTIONS.get(kind, kind)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise NotADirectoryError(f"{path.parent} is a file, not a folder") from error
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            if exclusive:
-                os.link(temporary, path)  # Unlike replace(), refuses an existing name, atomically.
-            else:
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @contextmanager
-    def _explained(self, action: str, name: str) -> Iterator[None]:
-        """Turn the storage's failures into one sentence for the user."""
-        where = self._where(name)
-        try:
-            yield
+            yield Operation(kind, where, self.config.deadline_seconds, self.config.timeout_seconds)
         except FileExistsError:
             raise
         except FileNotFoundError as error:
@@ -233,11 +268,45 @@ class Store:
         except PermissionError as error:
             advice = "the permissions of the folder" if self.is_local else "the credentials and the bucket's policy"
             raise OctoscaleError(f"cannot {action} {where}: permission denied ({error}); check {advice}") from error
-        except _storage_errors() as error:
+        except ExpiredError as error:
+            raise OctoscaleError(
+                f"cannot {action} {where}: the credentials have expired ({error}); renew them"
+            ) from error
+        except OSError as error:
             advice = "" if self.is_local else "; check the credentials, the network and AWS_ENDPOINT_URL"
             raise OctoscaleError(f"cannot {action} {where}: {error}{advice}") from error
 
 
-def _raise_unless_missing(error: OSError) -> None:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        raise error
+def _opened(url: str, config: StorageConfig) -> Objects:
+    scheme = scheme_of(url)
+    try:
+        if config.backend == "obstore":
+            from octoscale.data.objects_obstore import ObstoreObjects
+
+            return ObstoreObjects(scheme, config)
+        options = _s3_options(config) if scheme in S3_SCHEMES else {}
+        filesystem, _ = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)
+    except ImportError as error:
+        package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
+        advice = f"pip install {package}" if package else str(error)
+        raise OctoscaleError(f"{url} needs a package that is not installed: {advice}") from error
+    except ValueError as error:
+        raise OctoscaleError(
+            f"cannot open {url}: the scheme {scheme!r} is not known; use a local path, s3:// or gs://"
+        ) from error
+    return S3Objects(filesystem) if scheme in S3_SCHEMES else FilesystemObjects(filesystem, scheme)
+
+
+def _s3_options(config: StorageConfig) -> dict[str, Any]:
+    client = {
+        "connect_timeout": config.timeout_seconds,
+        "read_timeout": config.timeout_seconds,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "max_pool_connections": config.connections,
+    }
+    return {"endpoint_url": config.endpoint_url, "config_kwargs": client, "max_concurrency": config.connections}
+
+
+_clients = Clients(_opened)
+forget_clients = _clients.forget
+"""For tests: the next request reads the environment anew."""

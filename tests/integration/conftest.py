@@ -2,9 +2,14 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
+
+from octoscale.data.storage import Store, forget_clients
+from octoscale.data.storage_config import StorageConfig
+from tests.integration.fault_proxy import FaultProxy, Rule, faulty
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +33,12 @@ def s3_server(_s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    # s3fs reads the chain once per instance, and fsspec keeps its instances.
+    # Clients read the chain once.
     s3fs.S3FileSystem.clear_instance_cache()
+    forget_clients()
     yield _s3_endpoint
     s3fs.S3FileSystem.clear_instance_cache()
+    forget_clients()
 
 
 @pytest.fixture
@@ -42,3 +49,29 @@ def s3_url(s3_server: str) -> str:
     bucket = f"bucket-{uuid.uuid4().hex}"
     s3fs.S3FileSystem().mkdir(bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture(params=["fsspec", "obstore"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each of the clients of object storage."""
+    if request.param == "obstore":
+        pytest.importorskip("obstore")
+    return str(request.param)
+
+
+@pytest.fixture
+def s3_store(s3_url: str, backend: str) -> Store:
+    """A new empty bucket, by each backend."""
+    return Store(s3_url, StorageConfig.model_validate({"backend": backend}))
+
+
+@pytest.fixture
+def fault_proxy(s3_server: str) -> Iterator[Callable[..., FaultProxy]]:
+    """Starts a proxy before the S3 server that follows the rules it is given; all end with the test."""
+    with ExitStack() as stack:
+
+        def start(*rules: Rule, seed: int = 0) -> FaultProxy:
+            return stack.enter_context(faulty(s3_server, rules, seed))
+
+        yield start
+        forget_clients()

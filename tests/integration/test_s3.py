@@ -13,7 +13,8 @@ from octoscale.data.decode import decode_image
 from octoscale.data.index import Index
 from octoscale.data.pack import pack
 from octoscale.data.reader import ImageReader
-from octoscale.data.storage import Store
+from octoscale.data.storage import Store, forget_clients
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 
@@ -29,36 +30,33 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def test_what_is_written_is_read_back_whole_and_in_part(s3_url: str) -> None:
-    store = Store(s3_url)
+def test_what_is_written_is_read_back_whole_and_in_part(s3_store: Store) -> None:
+    s3_store.write("folder/name", b"0123456789")
 
-    store.write("folder/name", b"0123456789")
-
-    assert store.read("folder/name") == b"0123456789"
-    assert store.read_range("folder/name", 2, 5) == b"234"
-    assert store.size("folder/name") == 10
-    assert store.exists("folder/name")
-    assert store.exists("folder")
-    assert not store.exists("folder/nam")
+    assert s3_store.read("folder/name") == b"0123456789"
+    assert s3_store.read_range("folder/name", 2, 5) == b"234"
+    assert s3_store.size("folder/name") == 10
+    assert s3_store.exists("folder/name")
+    assert s3_store.exists("folder")
+    assert not s3_store.exists("folder/nam")
 
 
-def test_an_exclusive_write_refuses_an_existing_object_and_leaves_it(s3_url: str) -> None:
-    store = Store(s3_url)
-    store.write("manifest", b"first", exclusive=True)
+def test_an_exclusive_write_refuses_an_existing_object_and_leaves_it(s3_store: Store) -> None:
+    s3_store.write("manifest", b"first", exclusive=True)
 
     with pytest.raises(FileExistsError):
-        store.write("manifest", b"second", exclusive=True)
+        s3_store.write("manifest", b"second", exclusive=True)
 
-    assert store.read("manifest") == b"first"
+    assert s3_store.read("manifest") == b"first"
 
 
-def test_a_listing_sees_what_another_store_wrote_since(s3_url: str) -> None:
-    store = Store(s3_url).child("runs/one")
+def test_a_listing_sees_what_another_store_wrote_since(s3_store: Store) -> None:
+    store = s3_store.child("runs/one")
     assert store.list() == []
 
-    Store(s3_url).write("runs/one/steps/2/x", b"")
-    Store(s3_url).write("runs/one/steps/10/x", b"")
-    Store(s3_url).write("runs/one-more/x", b"")
+    s3_store.write("runs/one/steps/2/x", b"")
+    s3_store.write("runs/one/steps/10/x", b"")
+    s3_store.write("runs/one-more/x", b"")
 
     assert store.list() == ["steps/10/x", "steps/2/x"]
     assert store.list("steps/2") == ["steps/2/x"]
@@ -66,50 +64,52 @@ def test_a_listing_sees_what_another_store_wrote_since(s3_url: str) -> None:
     assert store.list("steps/2/x") == []
 
 
-def test_deleting_a_folder_leaves_its_neighbours(s3_url: str) -> None:
-    store = Store(s3_url)
+def test_deleting_a_folder_leaves_its_neighbours(s3_store: Store) -> None:
     for name in ("a/1", "a/b/2", "ab/3", "c"):
-        store.write(name, b"x")
+        s3_store.write(name, b"x")
 
-    store.delete("a")
-    store.delete("c")
-    store.delete("never there")
+    s3_store.delete("a")
+    s3_store.delete("c")
+    s3_store.delete("never there")
 
-    assert store.list() == ["ab/3"]
+    assert s3_store.list() == ["ab/3"]
 
 
-def test_a_large_file_goes_up_and_comes_back(s3_url: str, tmp_path: Path) -> None:
+def test_a_large_file_goes_up_and_comes_back(s3_store: Store, tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(12 * 2**20)
     (tmp_path / "up").write_bytes(content)
 
-    Store(s3_url).upload(tmp_path / "up", "big")
-    Store(s3_url).download("big", tmp_path / "down")
+    s3_store.upload(tmp_path / "up", "big")
+    s3_store.download("big", tmp_path / "down")
 
     assert zlib.crc32((tmp_path / "down").read_bytes()) == zlib.crc32(content)
 
 
-def test_a_writable_bucket_passes_the_probe_and_stays_empty(s3_url: str) -> None:
-    Store(s3_url).probe_writable()
+def test_a_writable_bucket_passes_the_probe_and_stays_empty(s3_store: Store) -> None:
+    s3_store.probe_writable()
 
-    assert Store(s3_url).list() == []
+    assert s3_store.list() == []
 
 
-def test_a_missing_bucket_is_named(s3_server: str) -> None:
+def test_a_missing_bucket_is_named_and_holds_nothing(s3_server: str, backend: str) -> None:
+    store = Store("s3://no-such-bucket/run", StorageConfig.model_validate({"backend": backend}))
+
     with pytest.raises(OctoscaleError, match="s3://no-such-bucket"):
-        Store("s3://no-such-bucket/run").probe_writable()
+        store.probe_writable()
+    assert store.list() == []
+    assert not store.exists()
 
 
-def test_a_missing_object_is_named(s3_url: str) -> None:
-    with pytest.raises(OctoscaleError, match=f"cannot read {s3_url}/absent: there is no such file"):
-        Store(s3_url).read("absent")
+def test_a_missing_object_is_named(s3_store: Store) -> None:
+    with pytest.raises(OctoscaleError, match=f"cannot read {s3_store.url}/absent: there is no such file"):
+        s3_store.read("absent")
 
 
-def test_a_store_works_in_a_spawned_process_after_use_in_this_one(s3_url: str) -> None:
-    store = Store(s3_url)
-    store.write("name", b"content")
+def test_a_store_works_in_a_spawned_process_after_use_in_this_one(s3_store: Store) -> None:
+    s3_store.write("name", b"content")
 
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(store.read, ("name",)) == b"content"
+        assert pool.apply(s3_store.read, ("name",)) == b"content"
 
 
 def test_a_data_set_packed_to_s3_is_read_from_the_nodes_copy(s3_url: str, source: Path, tmp_path: Path) -> None:
@@ -155,13 +155,67 @@ def test_a_shard_damaged_on_s3_is_not_accepted_into_the_cache(s3_url: str, sourc
         local_copy(f"{s3_url}/faces", tmp_path / "cache")
 
 
-def test_an_unreachable_endpoint_is_a_clear_error(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import s3fs
+def test_ranges_come_in_their_order_and_end_with_the_object(s3_store: Store) -> None:
+    s3_store.write("name", b"0123456789")
+    s3_store.write("empty", b"")
 
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3fs.S3FileSystem.clear_instance_cache()
-    try:
-        with pytest.raises(OctoscaleError, match="check the credentials, the network and AWS_ENDPOINT_URL"):
-            Store("s3://bucket").read("name")
-    finally:
-        s3fs.S3FileSystem.clear_instance_cache()
+    assert s3_store.read_ranges("name", [(8, 20), (0, 2), (4, 4), (4, 5)]) == [b"89", b"01", b"", b"4"]
+    assert s3_store.read_range("name", 20, 30) == b""
+    assert s3_store.read("empty") == b""
+    assert s3_store.read_range("empty", 0, 5) == b""
+
+
+def test_a_large_object_is_fetched_in_parts(s3_url: str, backend: str, tmp_path: Path) -> None:
+    config = StorageConfig.model_validate({"backend": backend, "part_bytes": 2**16, "connections": 3})
+    store = Store(s3_url, config)
+    content = np.random.default_rng(0).bytes(5 * 2**16 + 1)
+    store.write("big", content)
+
+    store.download("big", tmp_path / "unknown size")
+    store.download("big", tmp_path / "known size", len(content))
+
+    assert (tmp_path / "unknown size").read_bytes() == content
+    assert (tmp_path / "known size").read_bytes() == content
+    assert store.read("big") == content
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 10**6])
+def test_an_unexpected_length_is_told_and_leaves_no_file(s3_store: Store, tmp_path: Path, size_bytes: int) -> None:
+    s3_store.write("name", b"0123456789")
+
+    with pytest.raises(OctoscaleError, match=f"it has 10 bytes, not the expected {size_bytes}"):
+        s3_store.download("name", tmp_path / "down", size_bytes)
+
+    assert not (tmp_path / "down").exists()
+
+
+def test_the_endpoint_of_the_configuration_needs_no_environment(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch, s3_server: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    forget_clients()
+    store = Store(s3_store.url, s3_store.config.model_copy(update={"endpoint_url": s3_server}))
+
+    store.write("name", b"content")
+
+    assert store.read("name") == b"content"
+
+
+def test_keys_of_a_profile_are_found(s3_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text("[elsewhere]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "elsewhere")
+    forget_clients()
+
+    assert s3_store.list() == []
+
+
+def test_an_unreachable_endpoint_is_a_clear_error(s3_server: str, backend: str) -> None:
+    config = StorageConfig.model_validate(
+        {"backend": backend, "endpoint_url": "http://127.0.0.1:9", "timeout_seconds": 0.5, "deadline_seconds": 0.5}
+    )
+
+    with pytest.raises(OctoscaleError, match="check the credentials, the network and AWS_ENDPOINT_URL"):
+        Store("s3://bucket", config).read("name")

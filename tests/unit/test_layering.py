@@ -28,6 +28,7 @@ RANK = {name: len(LAYERS) - number for number, layer in enumerate(LAYERS) for na
 
 OWNERS = {
     "fsspec": {"data/storage.py"},
+    "obstore": {"data/objects_obstore.py"},
     "prometheus_client": {"telemetry/metrics.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},

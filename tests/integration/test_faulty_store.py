@@ -1,0 +1,262 @@
+"""What each client of object storage makes of an unreliable network and an overloaded store.
+
+Bytes that arrive wrong but in full are not the store's business: its callers compare checksums.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from octoscale.data.retry import OperationCounts, counters
+from octoscale.data.storage import Store, forget_clients
+from octoscale.data.storage_config import StorageConfig
+from octoscale.errors import OctoscaleError
+from tests.integration.fault_proxy import (
+    EXPIRED_TOKEN,
+    FORBIDDEN,
+    INTERNAL_ERROR,
+    MISSING,
+    SLOW_DOWN,
+    Answer,
+    Drip,
+    Fault,
+    FaultProxy,
+    Flip,
+    Reset,
+    Rule,
+    Stall,
+    Truncate,
+)
+
+PART_BYTES = 2**16
+CONTENT = np.random.default_rng(0).bytes(4 * PART_BYTES + 17)
+TIMEOUT_SECONDS = 0.5
+# 502 comes from load balancers; 400 is how AWS itself answers an expired token.
+BAD_GATEWAY = Answer(502, "BadGateway")
+EXPIRED_AT_AWS = Answer(400, "ExpiredToken")
+
+
+class Meet:
+    """Makes stores whose requests meet faults."""
+
+    def __init__(self, url: str, backend: str, start: Callable[..., FaultProxy]) -> None:
+        self.url, self._backend, self._start = url, backend, start
+        self.proxy = FaultProxy()
+
+    def __call__(self, *rules: Rule, seed: int = 0, deadline_seconds: float = 20.0) -> Store:
+        self.proxy = self._start(*rules, seed=seed)
+        return Store(self.url, self.config(self.proxy.url, deadline_seconds))
+
+    def config(self, endpoint_url: str | None, deadline_seconds: float = 20.0) -> StorageConfig:
+        return StorageConfig.model_validate(
+            {
+                "backend": self._backend, "endpoint_url": endpoint_url, "timeout_seconds": TIMEOUT_SECONDS,
+                "deadline_seconds": deadline_seconds, "part_bytes": PART_BYTES, "connections": 4,
+            }
+        )  # fmt: skip
+
+
+@pytest.fixture
+def meet(s3_url: str, backend: str, fault_proxy: Callable[..., FaultProxy]) -> Iterator[Meet]:
+    """Stores of a bucket with ``big`` and ``small`` whose requests meet faults."""
+    made = Meet(s3_url, backend, fault_proxy)
+    healthy = Store(s3_url, made.config(None))
+    healthy.write("big", CONTENT)
+    healthy.write("small", b"0123456789")
+    yield made
+    forget_clients()
+
+
+def retried(operation: str, before: dict[str, OperationCounts]) -> set[str]:
+    """The causes of the retries of `operation` since `before`."""
+    old = before.get(operation, OperationCounts()).retries
+    return {cause for cause, count in counters.snapshot()[operation].retries.items() if count > old[cause]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "causes"),
+    [
+        (SLOW_DOWN, {"busy"}),
+        (INTERNAL_ERROR, {"busy"}),
+        (BAD_GATEWAY, {"busy"}),
+        (Reset(), {"connection"}),
+        (Stall(), {"timeout"}),
+        (Stall(after_bytes=1000), {"timeout"}),
+        (Truncate(after_bytes=1000), {"truncated"}),
+        (EXPIRED_TOKEN, {"expired"}),
+        (EXPIRED_AT_AWS, {"expired"}),
+    ],
+)
+def test_a_passing_fault_costs_a_retry_and_not_a_byte(
+    meet: Meet, fault: Fault, causes: set[str], tmp_path: Path
+) -> None:
+    store = meet(Rule(fault, "GET", "big", nth=[2, 3]))
+    before = counters.snapshot()
+
+    store.download("big", tmp_path / "big", len(CONTENT))
+
+    assert (tmp_path / "big").read_bytes() == CONTENT
+    assert retried("download", before) == causes
+    assert meet.proxy.count("GET", "big") == 5 + 2
+
+
+@pytest.mark.parametrize("fault", [SLOW_DOWN, Reset(), Reset(after_the_work=True), Stall(), EXPIRED_AT_AWS])
+def test_every_operation_outlives_a_passing_fault(meet: Meet, fault: Fault, tmp_path: Path) -> None:
+    store = meet(*(Rule(fault, method, nth=[1]) for method in ("GET", "HEAD", "PUT", "POST", "DELETE")))
+    (tmp_path / "local").write_bytes(b"uploaded")
+
+    assert store.list() == ["big", "small"]
+    assert store.size("small") == 10
+    store.write("new", b"written")
+    store.upload(tmp_path / "local", "uploaded")
+    store.delete("small")
+
+    assert store.read_many(["new", "uploaded"]) == [b"written", b"uploaded"]
+    assert store.exists("new")
+    assert not store.exists("small")
+
+
+def test_an_exclusive_write_whose_answer_was_lost_succeeds(meet: Meet) -> None:
+    store = meet(Rule(Reset(after_the_work=True), "PUT", nth=[1]))
+
+    store.write("claim", b"mine", exclusive=True)
+
+    assert store.read("claim") == b"mine"
+    assert meet.proxy.count("PUT") == 2
+
+
+def test_an_exclusive_write_that_lost_to_another_is_refused_after_a_fault_too(meet: Meet) -> None:
+    store = meet(Rule(Reset(), "PUT", nth=[1]))
+    Store(meet.url).write("claim", b"another's")
+
+    with pytest.raises(FileExistsError):
+        store.write("claim", b"mine", exclusive=True)
+
+    assert store.read("claim") == b"another's"
+
+
+@pytest.mark.parametrize("fault", [MISSING, FORBIDDEN])
+def test_an_answer_for_good_is_not_asked_for_twice(meet: Meet, fault: Answer) -> None:
+    store = meet(Rule(fault, "GET", "small"))
+
+    with pytest.raises(OctoscaleError, match=r"cannot read s3://.*/small: (there is no such|permission denied)"):
+        store.read("small")
+
+    assert meet.proxy.count("GET", "small") == 1
+
+
+@pytest.mark.parametrize("fault", [SLOW_DOWN, Reset(), Stall(), Stall(after_bytes=1000), Truncate(), Drip(0.1)])
+def test_a_lasting_fault_ends_by_the_deadline_and_leaves_no_file(meet: Meet, fault: Fault, tmp_path: Path) -> None:
+    store = meet(Rule(fault, "GET", "big"), deadline_seconds=1.0)
+    began = time.monotonic()
+
+    with pytest.raises(OctoscaleError, match=r"cannot read s3://.*/big: .*; check the credentials, the network"):
+        store.download("big", tmp_path / "big")
+
+    # The deadline, one timeout, and a second for two busy cores.
+    assert time.monotonic() - began < 1.0 + TIMEOUT_SECONDS + 1.0
+    assert not (tmp_path / "big").exists()
+
+
+@pytest.mark.parametrize("fault", [EXPIRED_TOKEN, EXPIRED_AT_AWS])
+def test_credentials_that_stay_expired_are_told_after_a_few_tries(meet: Meet, fault: Answer) -> None:
+    store = meet(Rule(fault))
+
+    with pytest.raises(OctoscaleError, match="the credentials have expired .*; renew them"):
+        store.read("small")
+
+    assert meet.proxy.requests == 4
+
+
+def test_renewed_credentials_are_picked_up(meet: Meet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+    path.write_text("[default]\naws_access_key_id = OLDKEY\naws_secret_access_key = old\n")
+    store = meet(Rule(EXPIRED_AT_AWS, "GET", "big", key_id="OLDKEY"))
+    assert store.read("small") == b"0123456789"
+    path.write_text("[default]\naws_access_key_id = NEWKEY\naws_secret_access_key = new\n")
+
+    assert store.read("big") == CONTENT
+
+    assert meet.proxy.count(faulty=True) == 1
+
+
+@pytest.mark.parametrize("fault", [FORBIDDEN, EXPIRED_AT_AWS, SLOW_DOWN])
+def test_no_message_and_no_log_holds_a_secret(
+    meet: Meet, fault: Answer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    secrets = {
+        "AWS_ACCESS_KEY_ID": "AKIAMADEUP",
+        "AWS_SECRET_ACCESS_KEY": "made/up+s3cret",
+        "AWS_SESSION_TOKEN": "FwoG",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    # S3 repeats a token that it refuses.
+    store = meet(Rule(Answer(fault.status, fault.code, "<Token-0>FwoG</Token-0>")), deadline_seconds=1.0)
+
+    with caplog.at_level("INFO"), pytest.raises(OctoscaleError) as raised:
+        store.read("small")
+
+    told = str(raised.value) + caplog.text + repr(store) + str(store.config.model_dump())
+    assert not [secret for secret in secrets.values() if secret in told]
+
+
+def test_an_object_replaced_while_it_is_read_is_told(meet: Meet, tmp_path: Path) -> None:
+    store = meet(Rule(SLOW_DOWN, "GET", "big", nth=[2, 3]))
+    replaced = threading.Event()
+    original = Store(meet.url)
+
+    def replace_after_the_first_part() -> None:
+        while meet.proxy.count("GET", "big") < 2:
+            time.sleep(0.001)
+        original.write("big", CONTENT[::-1])
+        replaced.set()
+
+    thread = threading.Thread(target=replace_after_the_first_part)
+    thread.start()
+    try:
+        with pytest.raises(OctoscaleError, match=r"cannot read s3://.*/big: it was replaced while it was read"):
+            Store(store.url, store.config.model_copy(update={"connections": 1})).download("big", tmp_path / "big")
+    finally:
+        thread.join()
+    assert not (tmp_path / "big").exists()
+
+
+def test_an_object_deleted_while_it_is_read_is_told(meet: Meet, tmp_path: Path) -> None:
+    store = meet(Rule(MISSING, "GET", "big", nth=[3]))
+
+    with pytest.raises(OctoscaleError, match=r"cannot read s3://.*/big: it was deleted while it was read"):
+        store.download("big", tmp_path / "big")
+
+
+def test_flipped_bytes_pass_for_the_callers_checksums_to_find(meet: Meet) -> None:
+    assert meet(Rule(Flip(-1), "GET", "small")).read("small") == b"012345678" + bytes([ord("9") ^ 0xFF])
+
+
+def test_many_small_faults_and_many_ranges_give_the_right_bytes(meet: Meet) -> None:
+    store = meet(
+        Rule(SLOW_DOWN, probability=0.1), Rule(Reset(), probability=0.1), Rule(Truncate(10), "GET", probability=0.1)
+    )
+    ranges = [(start, start + 4096) for start in range(0, len(CONTENT), 4096)]
+
+    assert b"".join(store.read_ranges("big", ranges)) == CONTENT
+
+    assert meet.proxy.count(faulty=True) > 5
+
+
+def test_no_thread_outlives_an_operation(meet: Meet, tmp_path: Path) -> None:
+    store = meet(Rule(SLOW_DOWN, "GET", "small"), deadline_seconds=0.5)
+    store.download("big", tmp_path / "big")
+
+    with pytest.raises(OctoscaleError):
+        store.read_many(["big", "small"])
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("octoscale-storage")]
