@@ -1,6 +1,5 @@
 """A packed data set, wherever it is: its index on this node, and what reads and fetches its images."""
 
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,11 +13,12 @@ from octoscale.data.cache import ShardCache
 from octoscale.data.config import DataConfig
 from octoscale.data.index import MANIFEST_NAME, Index, Manifest, file_sha256, read_manifest
 from octoscale.data.plan import rank_batch_size
-from octoscale.data.prefetch import Arrivals, Everything, Fetcher, Follower
+from octoscale.data.prefetch import READY_BATCHES, Arrivals, Everything, Fetcher, Follower
 from octoscale.data.reader import ImageReader
 from octoscale.data.shard_files import ShardFiles
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
+from octoscale.data.verified import VerifiedStore
 from octoscale.errors import OctoscaleError
 
 _DOWNLOADS = 4
@@ -67,10 +67,10 @@ class DataSet:
             return
         shards = self.index.manifest.shards
         with _explained(self.store.url, self.index.directory.parent):
-            cache = ShardCache(self.store, self.index, self._files(), None)
+            cache = ShardCache(VerifiedStore(self.store, self.index), self.index, self._files(), None)
             cache.check_room()
             with ThreadPoolExecutor(_DOWNLOADS) as pool:
-                downloads = [pool.submit(cache.fetch_whole, shard) for shard in range(len(shards))]
+                downloads = [pool.submit(cache.keep_whole, shard) for shard in range(len(shards))]
                 try:
                     for number, download in enumerate(downloads, start=1):
                         download.result()
@@ -106,10 +106,12 @@ class DataSet:
         if rank != node_ranks[0]:
             return Follower(self._files(), self.index, lock)
         size = rank_batch_size(global_batch_size, len(nodes))
-        cache = ShardCache(self.store, self.index, self._files(), self._budget_bytes(config))
+        cache = ShardCache(VerifiedStore(self.store, self.index), self.index, self._files(), self._budget_bytes(config))
         cache.check_room()
         columns = [slice(other * size, (other + 1) * size) for other in node_ranks]
-        return Fetcher(cache, self.index, columns, start=start, lock=lock)
+        # A DataLoader asks for two batches for each worker before it gives the first.
+        ahead = READY_BATCHES + 2 * config.workers
+        return Fetcher(cache, self.index, columns, start=start, ahead=ahead, lock=lock)
 
     def _files(self) -> ShardFiles:
         return ShardFiles(self.index, self.index.directory)

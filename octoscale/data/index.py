@@ -187,7 +187,7 @@ class Index:
         """The source's name of every identity."""
         return (self.directory / KEYS_NAME).read_bytes().decode().split("\n")[:-1]
 
-    def identity_of(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def identity_of(self, sample_ids: NDArray[np.integer]) -> NDArray[np.int64]:
         """The identity number of each sample id; any shape."""
         return np.searchsorted(self.identity_offsets, sample_ids, side="right") - 1
 

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from octoscale.data.prefetch import Arrivals, Everything
+from octoscale.data.prefetch import READY_BATCHES, Arrivals, Everything
 from octoscale.data.reader import ImageReader, Substitution
 from octoscale.errors import OctoscaleError
-
-# Batches ready or under way, beyond the one that is trained on.
-READY_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,8 @@ def _fill(
 
     loader = DataLoader(
         _Batches(reader),
-        batch_sampler=_Due(rows, arrivals, stop),
+        # Its annotation asks for lists; anything that `__getitems__` takes will do.
+        batch_sampler=cast(Any, _Due(rows, arrivals, stop)),
         collate_fn=_as_is,
         num_workers=workers,
         # Object-store clients and CUDA do not survive a fork.

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _THREADS = 4
 _TAKE_OVER_SECONDS = 30.0
-# So many batches are under way in the loaders at a time: what they need must be there together.
-LOOKAHEAD_BATCHES = 8
+# Batches that a loader keeps ready, beyond the one that is trained on.
+READY_BATCHES = 4
 
 
 class Arrivals(Protocol):
@@ -65,18 +65,22 @@ class Everything:
 class Fetcher:
     """Fetches for all ranks of this node, the soonest needed first, in a few threads."""
 
-    def __init__(self, cache: ShardCache, index: Index, columns: Sequence[slice], *, start: int, lock: Path) -> None:
+    def __init__(
+        self, cache: ShardCache, index: Index, columns: Sequence[slice], *, start: int, ahead: int, lock: Path
+    ) -> None:
         """Starts with the first plan.
 
         Args:
             columns: which part of each global batch this node's ranks read.
             start: the first time to come.
+            ahead: so many batches are read at a time; the cache must hold what they need together.
             lock: a file that is held locked while this process lives.
         """
         self._cache = cache
         self._index = index
         self._columns = columns
         self._now = start
+        self._ahead = ahead
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._closed = False
@@ -153,8 +157,8 @@ class Fetcher:
 
     def _stand_by(self, task: tuple[int, int] | None) -> None:
         """Nothing to fetch, or no room for it: wait for the batches to go on."""
-        if task is not None and task[1] < self._now + LOOKAHEAD_BATCHES and not self._cache.is_busy:
-            raise OctoscaleError(self._cache.too_small(self._now, self._now + LOOKAHEAD_BATCHES))
+        if task is not None and task[1] <= self._now + self._ahead and not self._cache.is_busy:
+            raise OctoscaleError(self._cache.too_small(self._now, self._now + self._ahead))
         with self._changed:
             if not self._closed:
                 self._changed.wait(timeout=0.2)

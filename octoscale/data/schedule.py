@@ -24,7 +24,7 @@ class EpochUses:
         shards = index.shard_ids[rows.reshape(-1)]
         order = np.argsort(shards, kind="stable")
         self._rows = rows.reshape(-1)[order].astype(np.int32 if len(index) < 2**31 else np.int64)
-        # One number per use, ascending: a shard's uses before a time are found for all shards by one search. And an end.
+        # One number per use, ascending, and an end: one search finds the uses of all shards before a time.
         keys = shards[order].astype(np.int64) * self._span + order // max(1, rows.shape[1])
         self._keys = np.append(keys, NEVER)
         self._bytes = np.concatenate([[0], np.cumsum(index.sizes[self._rows], dtype=np.int64)])
@@ -34,19 +34,20 @@ class EpochUses:
         """For each shard the time of its first use at or after `after`; NEVER where there is none: int64 [shards]."""
         keys = self._keys[self._places(after)]
         mine = keys // self._span == self._shards
-        return np.where(mine, keys % self._span + self.start, NEVER)
+        uses: NDArray[np.int64] = np.where(mine, keys % self._span + self.start, NEVER)
+        return uses
 
     def needed_bytes(self, first: int, last: int) -> NDArray[np.int64]:
         """For each shard the bytes of its images that are used at times [first, last]: int64 [shards]."""
-        everyone = np.ones(len(self._shards), np.int64)
-        needed: NDArray[np.int64] = self._bytes[self._places(everyone * (last + 1))]
-        return needed - self._bytes[self._places(everyone * first)]
+        before, after = (self._bytes[self._places(np.full(len(self._shards), time))] for time in (first, last + 1))
+        needed: NDArray[np.int64] = after - before
+        return needed
 
     def rows_of(self, shard: int, first: int, last: int) -> NDArray[np.integer]:
         """The sample ids of `shard` that are used at times [first, last], in order of use."""
         begin, end = (self._key(shard, time) for time in (first, last + 1))
-        found: NDArray[np.integer] = self._rows[slice(*np.searchsorted(self._keys, [begin, end]))]
-        return found
+        places = np.searchsorted(self._keys, [begin, end])
+        return self._rows[places[0] : places[1]]
 
     def _places(self, times: NDArray[np.int64]) -> NDArray[np.intp]:
         """Where in the sorted uses each shard's uses from `times` [shards] on begin."""

@@ -29,6 +29,7 @@ from octoscale.data.plan import epoch_plan
 from octoscale.data.schedule import EpochUses
 from octoscale.data.shard_files import ShardFiles
 from octoscale.data.storage import Store
+from octoscale.data.verified import VerifiedStore
 from octoscale.data.windowed_plan import windowed_plan
 
 IMAGE_BYTES = 24 * 1024
@@ -46,6 +47,9 @@ class CountedFiles:
 
     def whole(self, shard: int) -> Any:
         return SimpleNamespace(exists=lambda: shard in self._whole, parent=Path("/nowhere"))
+
+    def part(self, shard: int) -> Any:
+        return SimpleNamespace(unlink=lambda missing_ok: self._parts.pop(shard, None))
 
     def part_rows(self, shard: int) -> NDArray[np.integer]:
         return self._parts.get(shard, np.empty(0, np.int64))
@@ -70,18 +74,24 @@ class CountedFiles:
         self._parts.pop(shard, None)
 
 
-class CountedCache(ShardCache):
-    """Octoscale's cache, counting what it would fetch."""
+class CountedStore(VerifiedStore):
+    """Counts what the cache asks for."""
 
     read_bytes = 0
     requests = 0
 
-    def fetch_whole(self, shard: int) -> None:
-        cast(CountedFiles, self.files).add_whole(shard)
-        self.read_bytes += int(self._sizes[shard])
-        self.requests += -(-int(self._sizes[shard]) // (8 * 2**20))
+    def __init__(self, index: Index, files: CountedFiles) -> None:
+        super().__init__(Store("memory://"), index)
+        self._files = files
+        self._sizes = [shard.size_bytes for shard in index.manifest.shards]
 
-    def _fetch_rows(self, shard: int, rows: NDArray[np.integer], ranges: list[tuple[int, int]]) -> dict[int, bytes]:
+    def download(self, shard: int, path: Path) -> None:
+        self._files.add_whole(shard)
+        self.read_bytes += self._sizes[shard]
+        self.requests += -(-self._sizes[shard] // (8 * 2**20))
+
+    def read(self, shard: int, rows: NDArray[np.integer]) -> dict[int, bytes]:
+        ranges = self.ranges(rows)
         self.read_bytes += sum(end - start for start, end in ranges)
         self.requests += len(ranges)
         return dict.fromkeys(rows.tolist(), b"")
@@ -113,8 +123,9 @@ def shape_of(shard_ids: NDArray[np.int32]) -> Index:
 
 def pass_through(index: Index, plan: NDArray[np.int64], budget: int, ahead: int) -> dict[str, Any]:
     """One epoch with a cache of `budget` bytes that may fetch up to `ahead` batches before they are due."""
-    cache = CountedCache(Store("memory://"), index, cast(ShardFiles, CountedFiles(index)), budget)
-    cache._free_bytes = lambda: 2**60  # type: ignore[method-assign]
+    files = CountedFiles(index)
+    source = CountedStore(index, files)
+    cache = ShardCache(source, index, cast(ShardFiles, files), budget)
     cache.timeline.append(EpochUses(index, plan, 0))
     started = time.perf_counter()
     late = 0
@@ -126,8 +137,8 @@ def pass_through(index: Index, plan: NDArray[np.int64], budget: int, ahead: int)
                 break
     total = sum(shard.size_bytes for shard in index.manifest.shards)
     return {
-        "read_over_data_set": round(cache.read_bytes / total, 4),
-        "requests": cache.requests,
+        "read_over_data_set": round(source.read_bytes / total, 4),
+        "requests": source.requests,
         "batches_without_room": late,
         "seconds_of_decisions": round(time.perf_counter() - started, 1),
     }

@@ -3,8 +3,8 @@
     python tools/bench/data.py [--faces FOLDER] [--rounds 5] [--png data.png]
 
 Prints JSON. All read the same JPEGs, warm, and give uint8 batches in memory: octoscale's reader along its
-identity-balanced plan with 0, 1 and 2 workers; a loop that only decodes bytes already in memory (the limit of one core);
-webdataset's own sequential pipeline over the same shards, decoding with Pillow and with simplejpeg; and what most
+identity-balanced plan with 0, 1 and 2 workers; a loop that only decodes bytes that are in memory (the limit of one
+core); webdataset's own sequential pipeline over the same shards, decoding with Pillow and with simplejpeg; and what most
 training code does, a folder of images behind a DataLoader with pytorch-metric-learning's MPerClassSampler. They take
 turns; read the ratios. Then the share of a training step that waits for its batch, for steps that take twice as long
 as reading does.
@@ -13,6 +13,7 @@ FOLDER holds IDENTITY/IMAGE.jpg; without it, faces are drawn. Needs `pip install
 """
 
 import argparse
+import io
 import json
 import platform
 import statistics
@@ -44,6 +45,7 @@ from octoscale.data.pack import pack
 from octoscale.data.plan import epoch_plan
 from octoscale.data.reader import ImageReader
 
+PACKAGES = ("torch", "simplejpeg", "webdataset", "pillow", "pytorch-metric-learning")
 LABELS = {
     "decode_only": "simplejpeg in a loop, bytes in memory: the limit",
     "octoscale_0": "octoscale, in a thread",
@@ -97,8 +99,6 @@ def through_webdataset(reader: ImageReader, size: int, decode: Callable[[bytes],
 
 
 def with_pillow(data: bytes) -> NDArray[np.uint8]:
-    import io
-
     with Image.open(io.BytesIO(data)) as image:
         return np.array(image.convert("RGB"))
 
@@ -173,7 +173,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.tick_params(length=0)
     axes.xaxis.set_visible(False)
     machine = result["machine"]
-    note = f"{result['images']:,} images, {result['mean_image_bytes']:,} bytes each · {machine['processor']}, {machine['cores']} cores"
+    images = f"{result['images']:,} images, {result['mean_image_bytes']:,} bytes each"
+    note = f"{images} · {machine['processor']}, {machine['cores']} cores"
     figure.supxlabel(note, fontsize=9, color="#6b7280")
     figure.savefig(path, dpi=150)
 
@@ -231,10 +232,7 @@ def main() -> None:
             "rounds": arguments.rounds,
             "versions": {
                 "octoscale": octoscale.__version__,
-                **{
-                    name: version(name)
-                    for name in ("torch", "simplejpeg", "webdataset", "pillow", "pytorch-metric-learning")
-                },
+                **{name: version(name) for name in PACKAGES},
                 "python": platform.python_version(),
             },
             "machine": machine,

@@ -41,7 +41,10 @@ def rank_of(
     torch.manual_seed(0)
     engine = engine_of(load(model), world)
     whole = random_batch(batch_size)
-    batch = Batch(*(rows.chunk(ranks)[rank] for rows in (whole.high, whole.identities, whole.sample_ids)))
+    high, identities, sample_ids = (
+        rows.chunk(ranks)[rank] for rows in (whole.high, whole.identities, whole.sample_ids)
+    )
+    batch = Batch(high, identities, sample_ids)
     config = StepConfig(micro_batch_size=micro_batch_size)
     seconds = []
     for number in range(steps + 1):

@@ -16,6 +16,7 @@ from octoscale.data.pack import pack
 from octoscale.data.schedule import EpochUses
 from octoscale.data.shard_files import ShardFiles
 from octoscale.data.storage import Store
+from octoscale.data.verified import VerifiedStore, _alone
 from octoscale.errors import OctoscaleError
 from tests.unit.data.conftest import MakeFolder
 
@@ -49,7 +50,7 @@ def read_bytes(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
 
 def make_cache(remote: Store, packed: Index, folder: Path, budget: int | None = None) -> ShardCache:
     (folder / "shards").mkdir(parents=True, exist_ok=True)
-    return ShardCache(remote, packed, ShardFiles(packed, folder), budget)
+    return ShardCache(VerifiedStore(remote, packed), packed, ShardFiles(packed, folder), budget)
 
 
 def follow(cache: ShardCache, packed: Index, plan: np.ndarray, *, now: int = 0) -> int:
@@ -155,7 +156,8 @@ def test_a_later_use_never_drives_out_a_sooner_one(remote: Store, packed: Index,
     plan = np.array([np.flatnonzero(packed.shard_ids == shard) for shard in range(2)])
     cache.timeline.append(EpochUses(packed, plan, 0))
 
-    assert cache.fetch(*(cache.take_most_urgent(0) or pytest.fail()), 0)
+    assert cache.take_most_urgent(0) == (0, 0)
+    assert cache.fetch(0, 0, 0)
     later = cache.take_most_urgent(0)
     assert later == (1, 1)
     assert not cache.fetch(*later, 0)
@@ -175,13 +177,10 @@ def test_a_run_that_goes_on_uses_what_the_last_one_left(
     again.timeline.append(EpochUses(packed, plan, 0))
     again.recover_parts(40)
     assert sum(read_bytes.values()) == before
-    again.timeline.forget_before(NEVER_BEFORE)
+    again.timeline.forget_before(again.timeline.end)
     follow(again, packed, plan, now=40)
 
     assert sum(read_bytes.values()) <= 1.1 * total
-
-
-NEVER_BEFORE = 10**6
 
 
 @pytest.mark.parametrize("budget", [None, 10**6])
@@ -200,7 +199,7 @@ def test_a_damaged_shard_is_refused_by_shard_and_offset_and_not_kept(
 
     where = rf"{name} .*first in sample {row} at byte {packed.offsets[row]}|sample {row} at byte .*{name}"
     with pytest.raises(OctoscaleError, match=where):
-        cache.fetch(*(cache.take_most_urgent(0) or pytest.fail()), 0)
+        cache.fetch(0, 0, 0)
 
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
@@ -220,7 +219,7 @@ def test_bytes_that_were_spoilt_on_the_way_are_fetched_again(
     monkeypatch.setattr(Store, "download", spoil_once)
     cache = make_cache(remote, packed, tmp_path / "cache")
 
-    cache.fetch_whole(0)
+    cache.keep_whole(0)
 
     assert len(spoilt) == 1
     assert (tmp_path / "cache" / spoilt[0]).read_bytes() == (packed.directory / spoilt[0]).read_bytes()
@@ -260,5 +259,5 @@ def test_what_a_killed_process_left_half_is_swept_but_not_what_is_under_way(
 
 
 def hold(path: Path) -> None:
-    with cache_module._alone(path):
+    with _alone(path):
         time.sleep(60)
