@@ -15,7 +15,7 @@ _BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "Req
 
 
 class TransientError(OSError):
-    """Worth another try. `cause` is one word for counters: busy, connection, timeout, truncated."""
+    """Worth another try. `cause` is one word for counters: busy, connection, timeout, truncated, damaged."""
 
     def __init__(self, cause: str, text: str) -> None:
         super().__init__(text)

@@ -22,11 +22,21 @@ _DELETED_AT_ONCE = 1000
 
 
 class S3Objects:
-    """`Objects` by an s3fs filesystem, whose own retries are off. Paths: ``bucket/key``."""
+    """`Objects` by s3fs filesystems, whose own retries are off. Paths: ``bucket/key``.
 
-    def __init__(self, filesystem: Any) -> None:
+    Args:
+        opened: opens a filesystem whose client has these ``connector_args``.
+    """
+
+    def __init__(self, opened: Callable[[dict[str, Any]], Any]) -> None:
+        self._opened = opened
+        self._s3 = self._new()
+        self._once: Any = None
+
+    def _new(self, **connector_args: Any) -> Any:
+        filesystem = self._opened(connector_args)
         filesystem.retries = 1
-        self._s3 = filesystem
+        return filesystem
 
     def head(self, path: str, seconds: float) -> Head:
         try:
@@ -63,13 +73,21 @@ class S3Objects:
         return Part(data, Head(size, answer.get("ETag")))
 
     def put(self, path: str, data: bytes, exclusive: bool, seconds: float) -> None:
-        self._run(seconds, "_pipe_file", path, data, mode="create" if exclusive else "overwrite")
+        client = self._s3
+        if exclusive:
+            # aiohttp quietly repeats a request whose kept connection broke, and would then meet its own object.
+            client = self._once = self._once or self._new(force_close=True, keepalive_timeout=None)
+        with _explained():
+            mode = "create" if exclusive else "overwrite"
+            wait(client.loop, client._pipe_file(path, data, mode=mode), seconds)
 
     def put_file(self, path: str, local_path: Path, seconds: float) -> None:
-        self._run(seconds, "_put_file", str(local_path), path)
+        with _explained():
+            wait(self._s3.loop, self._s3._put_file(str(local_path), path), seconds)
 
     def names(self, path: str, seconds: float) -> list[str]:
-        return list(self._run(seconds, "_find", path))
+        with _explained():
+            return list(wait(self._s3.loop, self._s3._find(path), seconds))
 
     def delete(self, paths: Sequence[str], seconds: float) -> None:
         bucket = paths[0].partition("/")[0]
@@ -90,10 +108,6 @@ class S3Objects:
     def _call(self, seconds: float, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         with _explained():
             return wait(self._s3.loop, self._request(method, path, **arguments), seconds)
-
-    def _run(self, seconds: float, method: str, *arguments: Any, **options: Any) -> Any:
-        with _explained():
-            return wait(self._s3.loop, getattr(self._s3, method)(*arguments, **options), seconds)
 
 
 class FilesystemObjects:
@@ -178,6 +192,8 @@ def _translated(error: Exception) -> OSError | None:
         return refusal(answered, "", str(error))
     if isinstance(error, TransientError | ExpiredError | FileNotFoundError | FileExistsError | PermissionError):
         return error
+    if type(error).__name__ == "FlexibleChecksumError":
+        return TransientError("damaged", str(error))
     if _is_any(error, _RENEWABLE):
         return ExpiredError(str(error))
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:

@@ -41,7 +41,7 @@ class OperationCounts:
 
     requests: int = 0
     retries: Counter[str] = field(default_factory=Counter)
-    """By cause: busy, connection, timeout, truncated, expired."""
+    """By cause: busy, connection, timeout, truncated, damaged, expired."""
     failures: int = 0
     bytes_read: int = 0
     bytes_written: int = 0

@@ -33,6 +33,8 @@ T = TypeVar("T")
 DEFAULT = StorageConfig()
 
 _EXTRAS = {"s3": "octoscale[s3]", "s3a": "octoscale[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+# An upload slower than this counts as stalled: clients notice a server's silence, but not that it takes nothing in.
+_LEAST_BYTES_PER_SECOND = 256 * 1024
 _ACTIONS = {"download": "read", "upload": "write", "info": "look at"}
 
 
@@ -125,6 +127,7 @@ class Store:
 
         def put(objects: Objects, seconds: float) -> None:
             nonlocal unknown_outcome
+            seconds = min(seconds, self._upload_seconds(len(data)))
             try:
                 objects.put(self._path(name), data, exclusive, seconds)
             except TransientError:
@@ -140,9 +143,14 @@ class Store:
 
     def upload(self, local_path: Path, name: str) -> None:
         """Copy a local file to `name`; a reader sees all of it or none."""
+
+        def put(objects: Objects, seconds: float) -> None:
+            objects.put_file(self._path(name), local_path, min(seconds, self._upload_seconds(size_bytes)))
+
         with self._operation("upload", name) as operation:
-            self._ask(operation, lambda objects, seconds: objects.put_file(self._path(name), local_path, seconds))
-            counters.add("upload", bytes_written=local_path.stat().st_size)
+            size_bytes = local_path.stat().st_size
+            self._ask(operation, put)
+            counters.add("upload", bytes_written=size_bytes)
 
     def exists(self, name: str = "") -> bool:
         """Whether `name` is an object or a folder with objects."""
@@ -203,6 +211,9 @@ class Store:
     @property
     def _threads(self) -> int:
         return 1 if self.is_local else self.config.connections
+
+    def _upload_seconds(self, size_bytes: int) -> float:
+        return self.config.timeout_seconds + size_bytes / _LEAST_BYTES_PER_SECOND
 
     def _where(self, name: str) -> str:
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
@@ -284,8 +295,9 @@ def _opened(url: str, config: StorageConfig) -> Objects:
             from octoscale.data.objects_obstore import ObstoreObjects
 
             return ObstoreObjects(scheme, config)
-        options = _s3_options(config) if scheme in S3_SCHEMES else {}
-        filesystem, _ = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)
+        if scheme in S3_SCHEMES:
+            return S3Objects(lambda connector_args: _filesystem(url, **_s3_options(config, connector_args)))
+        return FilesystemObjects(_filesystem(url), scheme)
     except ImportError as error:
         package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
         advice = f"pip install {package}" if package else str(error)
@@ -294,15 +306,19 @@ def _opened(url: str, config: StorageConfig) -> Objects:
         raise OctoscaleError(
             f"cannot open {url}: the scheme {scheme!r} is not known; use a local path, s3:// or gs://"
         ) from error
-    return S3Objects(filesystem) if scheme in S3_SCHEMES else FilesystemObjects(filesystem, scheme)
 
 
-def _s3_options(config: StorageConfig) -> dict[str, Any]:
+def _filesystem(url: str, **options: Any) -> Any:
+    return fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)[0]
+
+
+def _s3_options(config: StorageConfig, connector_args: dict[str, Any]) -> dict[str, Any]:
     client = {
         "connect_timeout": config.timeout_seconds,
         "read_timeout": config.timeout_seconds,
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         "max_pool_connections": config.connections,
+        "connector_args": connector_args,
     }
     return {"endpoint_url": config.endpoint_url, "config_kwargs": client, "max_concurrency": config.connections}
 
