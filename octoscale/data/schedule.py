@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from octoscale.data.image_pool import rows_dtype
 from octoscale.data.index import Index
 
 NEVER = np.iinfo(np.int64).max
@@ -23,7 +24,7 @@ class EpochUses:
         self._span = max(1, len(rows))
         shards = index.shard_ids[rows.reshape(-1)]
         order = np.argsort(shards, kind="stable")
-        self._rows = rows.reshape(-1)[order].astype(np.int32 if len(index) < 2**31 else np.int64)
+        self._rows: NDArray[np.integer] = rows.reshape(-1)[order].astype(rows_dtype(len(index)))
         # One number per use, ascending, and an end: one search finds the uses of all shards before a time.
         keys = shards[order].astype(np.int64) * self._span + order // max(1, rows.shape[1])
         self._keys = np.append(keys, NEVER)

@@ -12,11 +12,7 @@ import yaml
 
 from octoscale.checkpoint import CheckpointConfig, Checkpoints
 from octoscale.config import parse_config
-from octoscale.data.cache import local_copy
-from octoscale.data.index import Index
-from octoscale.data.reader import ImageReader
 from octoscale.data.storage import Store
-from octoscale.data.stream import planned_batches
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.journal import read_journal
@@ -27,20 +23,14 @@ from tests.distributed.ranks import loopback, on_ranks
 
 def three_steps_in_double_precision(world: World, values: dict[str, Any]) -> dict[str, Any]:
     config = parse_config(values, source="of the test")
-    directory = local_copy(config.data.url, config.data.cache_dir)
-    index = Index.load(directory)
     network = build_network(config, world).double()
     engine = build_engine(config, network, world)
-    batches = planned_batches(
-        index, ImageReader(index, directory), global_batch_size=config.global_batch_size, seed=config.seed,
-        epoch=0, batch=0, rank=world.rank, world_size=world.world_size, workers=0,
-    )  # fmt: skip
     results = []
-    for _ in range(3):
-        planned = next(batches)
-        results.append(
-            training_step(planned.batch, engine, config.step, world, seed=config.seed, epoch=0, learning_rate=1e-2)
-        )
+    with feed(config, open_data(config), world, Position()) as batches:
+        for planned in islice(batches, 3):
+            results.append(
+                training_step(planned.batch, engine, config.step, world, seed=config.seed, epoch=0, learning_rate=1e-2)
+            )
     return {"results": results, "parameters": {name: p.detach() for name, p in network.named_parameters()}}
 
 

@@ -2,9 +2,9 @@
 
     python tools/bench/data.py [--faces FOLDER] [--rounds 5] [--png data.png]
 
-Prints JSON. All read the same JPEGs, warm, and give uint8 batches in memory: octoscale's reader along its
-identity-balanced plan with 0, 1 and 2 workers; a loop that only decodes bytes that are in memory (the limit of one
-core); webdataset's own sequential pipeline over the same shards, decoding with Pillow and with simplejpeg; and what most
+Prints JSON. All read the same JPEGs, warm, and give uint8 batches in memory: octoscale's reader along its identity-
+balanced plan with 0, 1 and 2 workers; a loop that only decodes bytes that are in memory (the limit of one core);
+webdataset's own sequential pipeline over the same shards, decoding with Pillow and with simplejpeg; and what most
 training code does, a folder of images behind a DataLoader with pytorch-metric-learning's MPerClassSampler. They take
 turns; read the ratios. Then the share of a training step that waits for its batch, for steps that take twice as long
 as reading does.
