@@ -57,12 +57,16 @@ def align(pixels: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray
     back = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     # Landmarks count from the centre of the first pixel; Pillow counts from its corner.
     back[:2, 2] += 0.5 - 0.5 * back[:2, :2].sum(axis=1)
-    size = (ALIGNED_SIZE, ALIGNED_SIZE)
     coefficients = tuple(back[:2].ravel().tolist())
-    warped = Image.fromarray(pixels).transform(
-        size, Image.Transform.AFFINE, coefficients, resample=Image.Resampling.BICUBIC
-    )
-    return np.asarray(warped)
+    size = (ALIGNED_SIZE, ALIGNED_SIZE)
+    # In bytes Pillow cuts fractions off, which darkens; in floats we round.
+    channels = [
+        Image.fromarray(pixels[..., channel].astype(np.float32)).transform(
+            size, Image.Transform.AFFINE, coefficients, resample=Image.Resampling.BICUBIC
+        )
+        for channel in range(3)
+    ]
+    return np.rint(np.stack(channels, axis=2)).clip(0, 255).astype(np.uint8)
 
 
 def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:

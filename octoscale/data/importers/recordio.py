@@ -73,7 +73,10 @@ def read_record(data: bytes, position: int, where: str) -> bytes:
         if total > MAX_RECORD_BYTES + len(_MAGIC_BYTES):
             raise OctoscaleError(f"{where}: a record of more than {MAX_RECORD_BYTES:,} bytes; the file is damaged")
         if start + length > len(data):
-            raise OctoscaleError(f"{where}: the file ends in the middle of a record; it is truncated, copy it again")
+            raise OctoscaleError(
+                f"{where}: the record ends beyond the file, or beyond the next record's start; the file is truncated, "
+                "or its .idx is another one's: copy them again"
+            )
         parts.append(data[start : start + length])
         if kind in (_WHOLE, _LAST):
             return _MAGIC_BYTES.join(parts)
