@@ -66,7 +66,9 @@ def align(pixels: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> NDArray
         )
         for channel in range(3)
     ]
-    return np.rint(np.stack(channels, axis=2)).clip(0, 255).astype(np.uint8)
+    warped = np.stack([np.asarray(channel) for channel in channels], axis=2)
+    crop: NDArray[np.uint8] = np.rint(warped).clip(0, 255).astype(np.uint8)
+    return crop
 
 
 def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:

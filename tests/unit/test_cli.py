@@ -6,9 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import torch
@@ -16,35 +15,11 @@ import yaml
 from PIL import Image
 
 import octoscale
-import octoscale.cli
 import octoscale.train
 from octoscale.data.pack import pack
 from octoscale.evaluate.evaluation import Evaluation
 from tests.conftest import SmallRun
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-class Octoscale(Protocol):
-    def __call__(self, *arguments: str | Path) -> Answer:
-        """Run the command in this process."""
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Octoscale:
-    def run(*arguments: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["octoscale", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            octoscale.cli.main()
-        captured = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
+from tests.unit.commands import Octoscale, refused
 
 
 @pytest.fixture
@@ -57,16 +32,6 @@ def write(tmp_path: Path, small_run: SmallRun) -> Any:
         return path
 
     return file
-
-
-def refused(answer: Answer, *texts: str | Path) -> None:
-    """Exit code 1 and one message on stderr that says all of this, without a traceback."""
-    assert answer.code == 1, answer
-    assert answer.err.startswith("error: ") or "\nerror: " in answer.err, answer.err
-    assert "Traceback" not in answer.err
-    message = answer.err[answer.err.index("error: ") :]
-    for text in texts:
-        assert str(text) in message, message
 
 
 # The whole way.
