@@ -59,12 +59,8 @@ def score(truth: Path, pairs: Path) -> None:
         (row, mistake) for row, mistake in zip(rows, found, strict=True) if mistake and row["kind"] != "look-alike"
     ]
     print(f"named as a mistake: {len(named)}, of the right kind: {sum(r['kind'] == m['kind'] for r, m in named)}")
-    # The moved image sorts last in its new folder.
-    folder = truth.with_suffix("")
-    moved = [(row["culprit"], Path(mistake["image"])) for row, mistake in named if mistake["image"]]
-    right = sum(
-        culprit == f"{image.parent} #{len(list((folder / image.parent).iterdir()))}" for culprit, image in moved
-    )
+    moved = [(row["culprit"], mistake["image"]) for row, mistake in named if mistake["image"]]
+    right = sum(culprit == image for culprit, image in moved)
     print(f"misfiled images named as such: {right} of {len(moved)}")
 
 

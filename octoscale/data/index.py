@@ -10,13 +10,15 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from octoscale.data.names import Names
 from octoscale.errors import OctoscaleError
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 KEYS_NAME = "index/identity_keys.txt"
+SAMPLE_NAMES_NAME = "index/sample_names.txt"
 ARRAYS: dict[str, type[np.generic]] = {
     "shard_ids": np.int32,
     "offsets": np.int64,
@@ -31,14 +33,35 @@ def array_name(field: str) -> str:
     return f"index/{field}.npy"
 
 
+def shard_name_fault(name: str) -> str:
+    """Why this cannot be a shard's name relative to the data set; "" if it can.
+
+    A manifest may come from anywhere: a name never leads out of the data set's folder, nor to the index's own files.
+    """
+    if len(name) > 1024 or not name.endswith(".tar"):
+        return "is not a name that ends in .tar"
+    if "\\" in name or not name.isprintable():
+        return "holds a backslash or control characters"
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        return "does not lead straight into the data set's folder"
+    return ""
+
+
 class Shard(BaseModel):
     """One tar file of the data set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    # A manifest may come from anywhere: a name never leads out of the data set's folder.
-    name: str = Field(pattern=r"^shards/[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar$")
+    name: str
     size_bytes: int = Field(ge=0)
     sha256: str
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        fault = shard_name_fault(name)
+        if fault:
+            raise ValueError(f"the shard name {name!r} {fault}")
+        return name
 
 
 class Manifest(BaseModel):
@@ -103,7 +126,7 @@ def read_manifest(read: Callable[[str], bytes], exists: Callable[[str], bool], w
     if not exists(MANIFEST_NAME):
         raise OctoscaleError(
             f"{where} is not a packed data set (it has no {MANIFEST_NAME}); "
-            f"make one from an image folder with `octoscale pack SOURCE {where}`"
+            f"make one from images with `octoscale pack SOURCE {where}`, or from shards with `octoscale index`"
         )
     return Manifest.parse(read(MANIFEST_NAME), where)
 
@@ -187,7 +210,24 @@ class Index:
         """The source's name of every identity."""
         return (self.directory / KEYS_NAME).read_bytes().decode().split("\n")[:-1]
 
+<<<<<<< HEAD
     def identity_of(self, sample_ids: NDArray[np.integer]) -> NDArray[np.int64]:
+=======
+    @cached_property
+    def _sample_names(self) -> Names | None:
+        if SAMPLE_NAMES_NAME not in self.manifest.index_sha256:
+            return None  # A data set packed before they were kept.
+        return Names.parse((self.directory / SAMPLE_NAMES_NAME).read_bytes())
+
+    def sample_name(self, sample_id: int) -> str:
+        """What the source called an image; ``KEY #k``, the k-th image of its identity, if the index does not say."""
+        if self._sample_names is not None:
+            return self._sample_names[sample_id]
+        identity = int(self.identity_of(np.array(sample_id)))
+        return f"{self.identity_keys[identity]} #{sample_id - int(self.identity_offsets[identity]) + 1}"
+
+    def identity_of(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+>>>>>>> pack
         """The identity number of each sample id; any shape."""
         return np.searchsorted(self.identity_offsets, sample_ids, side="right") - 1
 

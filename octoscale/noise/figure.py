@@ -18,9 +18,8 @@ _NAME_LENGTH = 24
 
 
 def image_name(index: Index, sample_id: int) -> str:
-    """IDENTITY #k: the k-th good image of its folder, in the order of file names, from 1."""
-    identity = int(index.identity_of(np.array(sample_id)))
-    return f"{index.identity_keys[identity]} #{sample_id - int(index.identity_offsets[identity]) + 1}"
+    """What the source called the image, such as IDENTITY/FILE.jpg."""
+    return index.sample_name(sample_id)
 
 
 def draw_pairs(pairs: tuple[SuspectPair, ...], index: Index, reader: ImageReader) -> bytes:
@@ -87,5 +86,5 @@ def _short(name: str) -> str:
     """The end of a long name tells images apart, its beginning people."""
     if len(name) <= _NAME_LENGTH:
         return name
-    head, _, number = name.rpartition(" ")
-    return f"{head[: _NAME_LENGTH - len(number) - 2]}… {number}"
+    tail = name[-_NAME_LENGTH // 2 + 1 :]
+    return f"{name[: _NAME_LENGTH - len(tail) - 1]}…{tail}"

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octoscale.data.cache import local_copy
+from octoscale.data.dataset import DataSet
 from octoscale.data.decode import decode_image
-from octoscale.data.index import Index
 from octoscale.data.pack import pack
-from octoscale.data.reader import ImageReader
 from octoscale.data.storage import Store, forget_clients
 from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
@@ -115,12 +113,12 @@ def test_a_store_works_in_a_spawned_process_after_use_in_this_one(s3_store: Stor
 def test_a_data_set_packed_to_s3_is_read_from_the_nodes_copy(s3_url: str, source: Path, tmp_path: Path) -> None:
     report = pack(str(source), f"{s3_url}/faces")
 
-    directory = local_copy(f"{s3_url}/faces", tmp_path / "cache")
+    data = DataSet.open(f"{s3_url}/faces", tmp_path / "cache")
+    data.keep_all()
 
-    index = Index.load(directory)
-    assert directory.name == index.fingerprint == report.fingerprint
-    assert index.identity_keys == ["a", "b", "c"]
-    images = ImageReader(index, directory).__getitems__(np.arange(9)).permute(0, 2, 3, 1).numpy()
+    assert data.index.directory.name == data.index.fingerprint == report.fingerprint
+    assert data.index.identity_keys == ["a", "b", "c"]
+    images = data.reader.__getitems__(np.arange(9)).permute(0, 2, 3, 1).numpy()
     expected = [decode_image(path.read_bytes()) for path in sorted(source.glob("*/*.jpg"))]
     assert np.array_equal(images, expected)
 
@@ -152,7 +150,7 @@ def test_a_shard_damaged_on_s3_is_not_accepted_into_the_cache(s3_url: str, sourc
     store.write("shards/shard-000000.tar", bytes(shard))
 
     with pytest.raises(OctoscaleError, match=r"shard-000000.tar is damaged"):
-        local_copy(f"{s3_url}/faces", tmp_path / "cache")
+        DataSet.open(f"{s3_url}/faces", tmp_path / "cache").keep_all()
 
 
 def test_ranges_come_in_their_order_and_end_with_the_object(s3_store: Store) -> None:

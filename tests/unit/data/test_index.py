@@ -84,12 +84,39 @@ def test_a_damaged_manifest_is_refused(content: bytes) -> None:
         Manifest.parse(content, "somewhere")
 
 
-def test_a_shard_name_cannot_lead_out_of_the_folder(packed: Index) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shards/../../escape.tar", "../escape.tar", "/etc/escape.tar", "a//b.tar", "./a.tar", "a/./b.tar", "a\\b.tar",
+        "a\nb.tar", "a\0.tar", "\u202eevil.tar", "manifest.json", "index/offsets.npy", "", "x" * 1024 + ".tar",
+    ],
+)  # fmt: skip
+def test_a_shard_name_cannot_lead_out_of_the_folder_nor_to_other_files(packed: Index, name: str) -> None:
     fields = packed.manifest.model_dump(mode="json")
-    fields["shards"][0]["name"] = "shards/../../escape.tar"
+    fields["shards"][0]["name"] = name
 
     with pytest.raises(OctoscaleError, match="damaged"):
         Manifest.parse(json.dumps(fields).encode(), "somewhere")
+
+
+@pytest.mark.parametrize("name", ["0.tar", "train/part one.tar", "ü/..a.tar", ".hidden.tar", "a..b/c.tar"])
+def test_shards_of_others_keep_their_names(packed: Index, name: str) -> None:
+    fields = packed.manifest.model_dump(exclude={"schema_version", "fingerprint"})
+    fields["shards"] = [shard | {"name": name} for shard in fields["shards"]]
+    manifest = Manifest.create(**fields)
+
+    assert Manifest.parse(manifest.dump(), "somewhere").shards[0].name == name
+
+
+def test_images_are_named_as_in_the_source_or_else_counted(packed: Index) -> None:
+    assert packed.sample_name(5) == "b/001.jpg"
+
+    names = {name: sha256 for name, sha256 in packed.manifest.index_sha256.items() if "names" not in name}
+    older = Index(
+        packed.directory, packed.manifest.model_copy(update={"index_sha256": names}), packed.shard_ids, packed.offsets,
+        packed.sizes, packed.crc32, packed.identity_offsets,
+    )  # fmt: skip
+    assert older.sample_name(5) == "b #2"
 
 
 def test_an_index_file_name_cannot_lead_out_of_the_folder(packed: Index) -> None:

@@ -38,7 +38,7 @@ def test_the_pairs_are_rows_of_a_csv_file(found: Survey, written: Path) -> None:
     assert tuple(pairs[0]) == PAIR_COLUMNS
     misfiled = next(row for row in pairs if row["kind"] == "misfiled image")
     assert (misfiled["identity_a"], misfiled["identity_b"]) == ("person_02", "person_03")
-    assert misfiled["culprit"] == "person_03 #1"
+    assert misfiled["culprit"] == "person_03/02_4.png"
     assert float(misfiled["negative_distance"]) < 0.95 * float(misfiled["positive_distance"])
     same = next(row for row in pairs if row["kind"] == "same person")
     assert (same["identity_a"], same["identity_b"], same["culprit"]) == ("again", "person_01", "")
@@ -49,7 +49,7 @@ def test_the_samples_are_rows_of_a_csv_file(written: Path) -> None:
 
     assert tuple(first) == SAMPLE_COLUMNS
     assert (first["image"], first["identity"], first["suggested_identity"]) == (
-        "person_03 #1", "person_03", "person_02",
+        "person_03/02_4.png", "person_03", "person_02",
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_the_table_shows_the_first_pairs_and_what_was_searched(found: Survey, mi
     console.print(render(found, mislabelled[0], top=2))
 
     text = console.export_text()
-    for expected in ("the first 2 of", "same person", "misfiled image", "person_03 #1", "batches of 30"):
+    for expected in ("the first 2 of", "same person", "misfiled image", "person_03/02_4.png", "batches of 30"):
         assert expected in text
     assert "raise --batch" not in text
 
@@ -90,12 +90,12 @@ def test_batches_that_meet_few_pairs_are_told(found: Survey, mislabelled: Packed
     assert "raise --batch or --epochs" in console.export_text()
 
 
-def test_an_image_is_named_by_its_place_in_its_folder(mislabelled: Packed) -> None:
+def test_an_image_is_named_as_its_file(mislabelled: Packed) -> None:
     index, _ = mislabelled
     first = int(index.identity_offsets[index.identity_keys.index("person_05")])
 
     assert [image_name(index, first + offset) for offset in (0, 5, 6)] == [
-        "person_05 #1", "person_05 #6", "person_06 #1",
+        "person_05/05_1.png", "person_05/05_6.png", "person_06/06_1.png",
     ]  # fmt: skip
 
 

@@ -1,110 +1,26 @@
-"""The command line: parses, calls, prints."""
+"""Commands of a run: train, launch, evaluate, noise, quickstart, config."""
 
-import gc
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from octoscale import __version__
-from octoscale.errors import EXIT_FAILED, EXIT_INTERRUPTED, OctoscaleError
+from octoscale.cli.console import Quiet, errors, make_writable, out
+from octoscale.errors import EXIT_INTERRUPTED, OctoscaleError
 
 if TYPE_CHECKING:
     from octoscale.evaluate.evaluation import Evaluation
 
-# Each command imports what it runs: `octoscale --help` answers at once, and `pack` needs no torch.distributed.
-
-app = typer.Typer(
-    name="octoscale",
-    help="Make a face recognition network robust to image resolution, at any batch size.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configuration.")
-app.add_typer(config_app, name="config")
-
-out = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# Each command imports what it runs: `octoscale --help` answers at once.
 
 ConfigArgument = Annotated[Path, typer.Argument(help="A run's configuration, YAML.", show_default=False)]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.sub=value: wins over the file.", show_default=False, metavar="KEY=VALUE")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and results.")]
 
 
-@app.command()
-def pack(
-    source: Annotated[str, typer.Argument(help="Image folder IDENTITY/IMAGE, a path or URL.", show_default=False)],
-    destination: Annotated[str, typer.Argument(help="Where the data set goes, a path or URL.", show_default=False)],
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels every image must have; by default the first image's.", show_default=False)
-    ] = None,
-    shard_mib: Annotated[int, typer.Option(min=1, help="About the size of one shard, in MiB.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the order of images in the shards.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is there.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Pack an image folder into WebDataset shards with an index."""
-    from octoscale.data.pack import pack as pack_folder
-    from octoscale.telemetry.progress import stages
-
-    with stages(errors, quiet=quiet) as show:
-        report = pack_folder(
-            source,
-            destination,
-            shard_bytes=shard_mib * 2**20,
-            image_size=image_size,
-            seed=seed,
-            overwrite=overwrite,
-            progress=show,
-        )
-    for what, excluded in (("image", report.excluded_images), ("identity", report.excluded_identities)):
-        for item in excluded[:5]:
-            errors.print(f"[yellow]excluded {what}[/] {escape(f'{item.name}: {item.cause}')}", soft_wrap=True)
-        if len(excluded) > 5:
-            where = escape(f"{destination}/report.json")
-            errors.print(f"[yellow]… and {len(excluded) - 5} more[/]; all are in {where}", soft_wrap=True)
-    out.print(
-        f"packed {report.images:,} images of {report.identities:,} identities, {report.image_size} px, "
-        f"into {report.shards} shards, {report.size_bytes / 2**20:.1f} MiB, at {destination}",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-@app.command()
-def inspect(
-    url: Annotated[str, typer.Argument(help="A packed data set, a path or URL.", show_default=False)],
-    cache_dir: Annotated[str, typer.Option(help="Where a remote data set is kept.")] = "~/.cache/octoscale",
-) -> None:
-    """Show what a packed data set holds."""
-    from octoscale.data.cache import local_copy
-    from octoscale.data.index import Index
-
-    index = Index.load(local_copy(url, cache_dir))
-    counts = index.images_per_identity
-    for name, value in (
-        ("images", f"{len(index):,}"),
-        ("identities", f"{index.identity_count:,}"),
-        ("images per identity", f"{counts.min()} to {counts.max()}, mean {counts.mean():.1f}"),
-        ("image size", f"{index.image_size} px"),
-        ("shards", f"{len(index.manifest.shards)}"),
-        ("size", f"{sum(shard.size_bytes for shard in index.manifest.shards) / 2**20:.1f} MiB"),
-        ("largest global batch", f"{2 * index.identity_count:,}"),
-        ("fingerprint", index.fingerprint),
-    ):
-        # Plain lines: a table would cut the fingerprint to the width of the terminal.
-        out.print(f"{name:22}{value}", soft_wrap=True)
-
-
-@app.command()
 def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Train in this process, or as one rank under torchrun. Goes on where the run's last commit left off.
 
@@ -124,7 +40,6 @@ def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fa
         _print_results(summary.baseline, summary.final)
 
 
-@app.command()
 def launch(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -149,7 +64,6 @@ def launch(
     out.print(f"finished after step {result.step}; results are in {resolved.directory}", markup=False, soft_wrap=True)
 
 
-@app.command()
 def evaluate(
     target: Annotated[
         str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
@@ -175,7 +89,7 @@ def evaluate(
     settings = EvaluateConfig.model_validate({**(configured.model_dump() if configured else {}), **given})
     for option, folder in (("--json", json_path and json_path.parent), ("--figures", figures)):
         if folder is not None:
-            _make_writable(folder, option)
+            make_writable(folder, option)
     if json_path is not None and json_path.is_dir():
         raise OctoscaleError(f"--json: {json_path} is a folder; give the name of a file")
     device = default_device(0)
@@ -190,7 +104,6 @@ def evaluate(
         out.print(f"wrote {figures / 'roc.png'}", markup=False, soft_wrap=True)
 
 
-@app.command()
 def noise(
     target: Annotated[
         str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
@@ -211,11 +124,9 @@ def noise(
     Embeds every image once, mines the hardest negatives of the planned batches, and looks at the identities that come
     suspiciously near. Writes pairs.csv, samples.csv, noise.json and pairs.png. Changes nothing in the data set.
     """
-    from octoscale.data.cache import local_copy
-    from octoscale.data.index import Index
-    from octoscale.data.reader import ImageReader
     from octoscale.data.storage import Store
     from octoscale.distributed.world import default_device
+    from octoscale.feed import open_data
     from octoscale.noise.report import as_document, render, write_ledger
     from octoscale.noise.survey import survey
     from octoscale.telemetry.progress import stages
@@ -226,10 +137,10 @@ def noise(
         errors.print("[yellow]no model.weights[/]: a network that has learned nothing finds no mislabels")
     destination = Store(output)
     destination.probe_writable()
-    directory = local_copy(trained.config.data.url, trained.config.data.cache_dir)
-    index = Index.load(directory)
-    reader, device = ImageReader(index, directory), default_device(0)
+    data = open_data(trained.config)
+    index, reader, device = data.index, data.reader, default_device(0)
     with stages(errors) as show:
+        data.keep_all(lambda done, total: show("fetch", done, total))
         found = survey(
             trained.network.to(device), index, reader,
             device=device, global_batch_size=batch, epochs=epochs, alpha=alpha, seed=trained.config.seed, progress=show,
@@ -242,7 +153,6 @@ def noise(
     out.print(f"wrote {output}", markup=False, soft_wrap=True)
 
 
-@app.command()
 def quickstart(
     directory: Annotated[Path, typer.Option(help="Where everything goes; must be empty or absent.")] = Path(
         "quickstart"
@@ -273,7 +183,6 @@ def quickstart(
     run_quickstart(directory, own, workers=workers, console=out)
 
 
-@config_app.command("show")
 def config_show(
     config: ConfigArgument,
     overrides: Overrides = None,
@@ -287,49 +196,8 @@ def config_show(
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
-def _make_writable(folder: Path, option: str) -> None:
-    """Before the work: a folder that cannot be written to is found out now."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OctoscaleError(f"{option}: cannot make the folder {folder}: {error.strerror}; choose another") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OctoscaleError(f"{option}: cannot write to the folder {folder}; choose another")
-
-
 def _print_results(baseline: "Evaluation | None", final: "Evaluation | None") -> None:
     from octoscale.evaluate.report import render
 
     if final is not None:
         out.print(render(final, baseline))
-
-
-def _version(show: bool) -> None:
-    if show:
-        out.print(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
-) -> None:
-    pass
-
-
-def main() -> None:
-    """Run a command; what the user can mend is one message and exit code 1, usage errors are exit code 2."""
-    failed = False
-    try:
-        app(prog_name="octoscale")
-    except OctoscaleError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        failed = True
-    if failed:
-        # The error's frames held the process group, and gloo's threads abort at the end of the interpreter.
-        gc.collect()
-        sys.exit(EXIT_FAILED)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,21 @@
 """Packing: the bytes, the order, the report, and what happens when it stops."""
 
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import webdataset
 
-from octoscale.data.importers.folder import ImageFolder
+import octoscale.data.pack.state
+from octoscale.data.importers.open import open_source
+from octoscale.data.importers.source import FileRequest
 from octoscale.data.index import Index
-from octoscale.data.pack import Excluded, pack
+from octoscale.data.pack import Excluded, Rules, pack
 from octoscale.errors import OctoscaleError
 from tests.unit.data.conftest import MakeFolder, encode
 
@@ -176,20 +180,132 @@ def test_foreign_files_at_the_destination_survive_an_overwrite(make_folder: Make
 
 
 @pytest.mark.parametrize("stop_at", ["verify", "write"])
-def test_an_interrupted_packing_removes_what_it_wrote(make_folder: MakeFolder, tmp_path: Path, stop_at: str) -> None:
+def test_an_interrupted_packing_goes_on_when_asked_and_gives_the_same(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: str
+) -> None:
+    source = make_folder(dict.fromkeys("abcdefghijklmnop", 8))
+    pack(str(source), str(tmp_path / "whole"), shard_bytes=4096)
+    monkeypatch.setattr(octoscale.data.pack.state, "PART_ENTRIES", 32)
+
     def interrupt(stage: str, done: int, total: int) -> None:
         if stage == stop_at and done > total / 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack(
-            str(make_folder(dict.fromkeys("abcd", 8))),
-            str(tmp_path / "packed"),
-            shard_bytes=4096,
-            progress=interrupt,
-        )
+        pack(str(source), str(tmp_path / "packed"), shard_bytes=4096, progress=interrupt)
+    assert not (tmp_path / "packed" / "manifest.json").exists()
+    with pytest.raises(OctoscaleError, match=r"a part of one, .* \(--resume\)"):
+        pack(str(source), str(tmp_path / "packed"), shard_bytes=4096)
+    calls: list[tuple[str, int, int]] = []
+    pack(
+        str(source), str(tmp_path / "packed"), shard_bytes=4096, resume=True,
+        progress=lambda *call: calls.append(call),
+    )  # fmt: skip
 
-    assert files_of(tmp_path / "packed") == {}
+    # The first call of a stage tells what was there.
+    assert next(done for stage, done, _ in calls if stage == stop_at) >= 64
+    assert files_of(tmp_path / "packed") == files_of(tmp_path / "whole")
+
+
+def test_only_the_same_packing_is_resumed(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source = make_folder({"a": 4, "b": 4})
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(str(source), str(tmp_path / "packed"), progress=interrupt)
+    with pytest.raises(OctoscaleError, match=r"another one: seed was 0, is 1; .*--overwrite"):
+        pack(str(source), str(tmp_path / "packed"), seed=1, resume=True)
+    (source / "a" / "new.jpg").write_bytes(encode(99))
+    with pytest.raises(OctoscaleError, match="another one: source_fingerprint was"):
+        pack(str(source), str(tmp_path / "packed"), resume=True)
+
+    report = pack(str(source), str(tmp_path / "packed"), overwrite=True)
+    assert report.images == 9
+    assert not (tmp_path / "packed" / "packing").exists()
+
+
+def test_an_overwriting_that_was_interrupted_is_resumed(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source = make_folder(dict.fromkeys("abcd", 8))
+    pack(str(source), str(tmp_path / "packed"), shard_bytes=4096, seed=5)
+    pack(str(source), str(tmp_path / "whole"), shard_bytes=4096)
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "write":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(str(source), str(tmp_path / "packed"), shard_bytes=4096, overwrite=True, progress=interrupt)
+    pack(str(source), str(tmp_path / "packed"), shard_bytes=4096, resume=True)
+
+    assert files_of(tmp_path / "packed") == files_of(tmp_path / "whole")
+
+
+def test_a_pickle_among_the_state_of_a_packing_is_not_opened(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source = make_folder({"a": 4})
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(str(source), str(tmp_path / "packed"), progress=interrupt)
+    (part,) = (tmp_path / "packed/packing").glob("verified-*")
+    np.savez(part.open("wb"), labels=np.array([{"a": 1}], object))
+
+    with pytest.raises(OctoscaleError, match=r"verified-.*npz is damaged .*--overwrite"):
+        pack(str(source), str(tmp_path / "packed"), resume=True)
+
+
+def test_two_processes_give_the_bytes_of_one(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder(dict.fromkeys("abcd", 20))
+    (folder / "a" / "bad.jpg").write_bytes(b"no image")
+    points = " 4 6 12 6 8 9 5 12 11 12"
+    lines = [f"{path.relative_to(folder)} {path.parent.name}{points}" for path in sorted(folder.glob("*/*"))]
+    (tmp_path / "faces.txt").write_text("\n".join(lines))
+    source = open_source(str(tmp_path / "faces.txt"), root=str(folder))
+
+    for workers in (1, 2):
+        pack(
+            source, str(tmp_path / f"packed{workers}"), shard_bytes=20_000, workers=workers,
+            rules=Rules(aligned=True),
+        )  # fmt: skip
+
+    assert files_of(tmp_path / "packed1") == files_of(tmp_path / "packed2")
+    index = Index.load(tmp_path / "packed1")
+    assert (len(index), index.image_size) == (80, 112)
+
+
+def test_a_split_makes_two_data_sets_by_identity(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source = make_folder({f"{number:03d}": 2 for number in range(40)} | {"single": 1})
+
+    report = pack(str(source), str(tmp_path / "packed"), rules=Rules(held_out=("validation", 0.25)))
+
+    train, validation = (Index.load(tmp_path / "packed" / part) for part in ("train", "validation"))
+    assert sorted(train.identity_keys + validation.identity_keys) == [f"{number:03d}" for number in range(40)]
+    assert 4 <= len(validation.identity_keys) <= 16
+    assert report.held_out is not None
+    assert (report.fingerprint, report.held_out.fingerprint) == (train.fingerprint, validation.fingerprint)
+    assert [item.name for item in report.excluded_identities] == ["single"]
+    assert not (tmp_path / "packed" / "manifest.json").exists()
+    assert {path.name for path in (tmp_path / "packed").iterdir()} == {"train", "validation"}
+    # A person's side depends on nobody else.
+    for path in list(source.iterdir())[::2]:
+        shutil.rmtree(path)
+    pack(str(source), str(tmp_path / "fewer"), rules=Rules(held_out=("validation", 0.25)))
+    fewer = Index.load(tmp_path / "fewer/validation").identity_keys
+    assert fewer == [key for key in validation.identity_keys if (source / key).exists()]
+
+
+def test_the_index_knows_the_name_of_every_image_in_the_source(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source = make_folder({"b": 2, "ä ö": 3})
+
+    pack(str(source), str(tmp_path / "packed"))
+
+    index = Index.load(tmp_path / "packed")
+    assert [index.sample_name(row) for row in range(5)] == [
+        "b/000.jpg", "b/001.jpg", "ä ö/000.jpg", "ä ö/001.jpg", "ä ö/002.jpg",
+    ]  # fmt: skip
 
 
 def test_an_image_that_changes_between_the_passes_is_an_error(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -213,23 +329,23 @@ def test_a_destination_inside_the_source_is_refused(make_folder: MakeFolder, pla
 def test_progress_ends_at_the_number_of_images(make_folder: MakeFolder, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
 
-    pack(str(make_folder({"a": 3, "b": 2})), str(tmp_path / "packed"), progress=lambda *call: calls.append(call))
+    pack(str(make_folder({"a": 30, "b": 5})), str(tmp_path / "packed"), progress=lambda *call: calls.append(call))
 
-    assert calls == [("verify", 3, 5), ("verify", 5, 5), ("write", 5, 5)]
+    assert calls == [("verify", 32, 35), ("verify", 35, 35), ("write", 35, 35)]
 
 
-def test_no_more_than_one_identity_or_run_is_read_at_a_time(
+def test_few_images_are_read_at_a_time(
     make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requested: list[int] = []
-    read: Callable[..., list[bytes]] = ImageFolder.read
+    load: Callable[..., Any] = FileRequest.load
 
-    def counting(self: ImageFolder, names: list[str]) -> list[bytes]:
-        requested.append(len(names))
-        return read(self, names)
+    def counting(self: FileRequest) -> Any:
+        requested.append(len(self.names))
+        return load(self)
 
-    monkeypatch.setattr(ImageFolder, "read", counting)
-    pack(str(make_folder({"a": 20, "b": 5, "c": 5})), str(tmp_path / "packed"))
+    monkeypatch.setattr(FileRequest, "load", counting)
+    pack(str(make_folder({"a": 70, "b": 5, "c": 5})), str(tmp_path / "packed"))
 
-    assert max(requested) == 20
-    assert max(requested[3:]) == 8
+    assert sum(requested) == 160
+    assert max(requested) == 32

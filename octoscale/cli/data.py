@@ -1,0 +1,159 @@
+"""Commands of data sets: pack, index, inspect."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from octoscale.cli.console import Quiet, errors, make_writable, out
+
+if TYPE_CHECKING:
+    from octoscale.data.pack import PackReport
+
+# Each command imports what it runs: `octoscale --help` answers at once.
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pixels every image must have; by default the first image's.", show_default=False),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that read and decode; the result is the same.")]
+
+
+def pack(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder IDENTITY/IMAGE, a list, a CSV or Parquet table, or a RecordIO file; a path or URL.",
+            show_default=False,
+        ),
+    ],
+    destination: Annotated[str, typer.Argument(help="Where the data set goes, a path or URL.", show_default=False)],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="folder, list, csv, parquet or recordio; by default what the name tells."),
+    ] = None,
+    root: Annotated[str | None, typer.Option(help="Folder of a list's paths; by default the list's own.")] = None,
+    path_column: Annotated[str, typer.Option(help="A table's column of paths.")] = "path",
+    identity_column: Annotated[str, typer.Option(help="A table's column of identities.")] = "identity",
+    align: Annotated[
+        bool, typer.Option("--align", help="Crop by five landmarks to 112 px, as JPEG of quality 95.")
+    ] = False,
+    min_images: Annotated[int, typer.Option(min=2, help="Leave identities with fewer good images out.")] = 2,
+    exclude: Annotated[
+        str | None, typer.Option(help="Leave out: a file of identities, or pairs.csv or samples.csv of `noise`.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Hold a share of the identities out: DST/train and DST/NAME.", metavar="NAME=SHARE"),
+    ] = None,
+    image_size: ImageSize = None,
+    shard_mib: Annotated[int, typer.Option(min=1, help="About the size of one shard, in MiB.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the order of images in the shards, and of the split.")] = 0,
+    workers: Workers = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted packing.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pack images into WebDataset shards with an index."""
+    from octoscale.data.importers.open import open_source
+    from octoscale.data.importers.table import Columns
+    from octoscale.data.pack import Rules
+    from octoscale.data.pack import pack as pack_source
+    from octoscale.data.pack.exclusions import Exclusions, read_exclusions
+    from octoscale.data.pack.rules import parse_split
+    from octoscale.telemetry.progress import stages
+
+    rules = Rules(
+        aligned=align,
+        min_images=min_images,
+        exclusions=Exclusions() if exclude is None else read_exclusions(exclude),
+        held_out=None if split is None else parse_split(split),
+    )
+    opened = open_source(source, form=form, root=root, columns=Columns(path_column, identity_column))
+    with stages(errors, quiet=quiet) as show:
+        report = pack_source(
+            opened, destination, rules=rules, shard_bytes=shard_mib * 2**20, image_size=image_size, seed=seed,
+            overwrite=overwrite, resume=resume, workers=workers, progress=show,
+        )  # fmt: skip
+    parts = {"": report} if report.held_out is None else {"/train": report, f"/{rules.parts[1]}": report.held_out}
+    _tell_excluded(report, f"{destination.rstrip('/')}{next(iter(parts))}")
+    for part, packed in parts.items():
+        _tell_counts("packed", packed, f"into {packed.shards} shards", f"{destination.rstrip('/')}{part}")
+
+
+def index(
+    url: Annotated[str, typer.Argument(help="A folder of WebDataset tars, a path or URL.", show_default=False)],
+    label_field: Annotated[
+        str | None, typer.Option(help="The identity is this field of each sample's .json, not its .cls.")
+    ] = None,
+    min_images: Annotated[int, typer.Option(min=2, help="Leave identities with fewer good images out.")] = 2,
+    image_size: ImageSize = None,
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make an index of WebDataset shards that are there, which stay as they are."""
+    from octoscale.data.index_shards import index_shards
+    from octoscale.telemetry.progress import stages
+
+    with stages(errors, quiet=quiet) as show:
+        report = index_shards(
+            url, label_field=label_field, min_images=min_images, image_size=image_size, overwrite=overwrite,
+            workers=workers, progress=show,
+        )  # fmt: skip
+    _tell_excluded(report, url.rstrip("/"))
+    _tell_counts("indexed", report, f"in {report.shards} shards", url)
+
+
+def inspect(
+    url: Annotated[str, typer.Argument(help="A packed data set, a path or URL.", show_default=False)],
+    figures: Annotated[
+        Path | None, typer.Option(help="Draw the histogram and a contact sheet of random people into this folder.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the contact sheet's people.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show what a data set holds: counts, images per identity, duplicates. A remote one is not copied."""
+    from octoscale.data.inspection.duplicates import find_duplicates
+    from octoscale.data.inspection.pictures import draw_contact_sheet, draw_histogram
+    from octoscale.data.inspection.report import as_document, render
+    from octoscale.data.inspection.view import open_view
+
+    if figures is not None:
+        make_writable(figures, "--figures")
+    with open_view(url) as view:
+        duplicates = find_duplicates(view)
+        if as_json:
+            sys.stdout.write(as_document(view, duplicates))
+        else:
+            for piece in render(view, duplicates):
+                # Plain lines, and no cut: a table would cut the fingerprint to the width of the terminal.
+                out.print(piece, soft_wrap=isinstance(piece, str), markup=False)
+        if figures is not None:
+            (figures / "images_per_identity.png").write_bytes(draw_histogram(view.index))
+            (figures / "contact_sheet.png").write_bytes(draw_contact_sheet(view, seed=seed))
+            errors.print(f"drew {figures}/images_per_identity.png and contact_sheet.png", markup=False, soft_wrap=True)
+
+
+def _tell_excluded(report: "PackReport", where: str) -> None:
+    for what, excluded in (("image", report.excluded_images), ("identity", report.excluded_identities)):
+        for item in excluded[:5]:
+            errors.print(f"[yellow]excluded {what}[/] {escape(f'{item.name}: {item.cause}')}", soft_wrap=True)
+        if len(excluded) > 5:
+            file = escape(f"{where}/report.json")
+            errors.print(f"[yellow]… and {len(excluded) - 5} more[/]; all are in {file}", soft_wrap=True)
+    if report.unknown_exclusions:
+        names = escape(", ".join(report.unknown_exclusions[:5]))
+        errors.print(f"[yellow]not in the source[/], of --exclude: {len(report.unknown_exclusions)}: {names}")
+
+
+def _tell_counts(what: str, report: "PackReport", shards: str, where: str) -> None:
+    out.print(
+        f"{what} {report.images:,} images of {report.identities:,} identities, {report.image_size} px, "
+        f"{shards}, {report.size_bytes / 2**20:.1f} MiB, at {where}",
+        markup=False,
+        soft_wrap=True,
+    )

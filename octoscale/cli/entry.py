@@ -1,0 +1,57 @@
+"""The command ``octoscale``: its subcommands, and how it ends."""
+
+import gc
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from octoscale import __version__
+from octoscale.cli import data, runs
+from octoscale.cli.console import errors, out
+from octoscale.errors import EXIT_FAILED, OctoscaleError
+
+app = typer.Typer(
+    name="octoscale",
+    help="Make a face recognition network robust to image resolution, at any batch size.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configuration.")
+
+# In the order of use.
+for command in (
+    data.pack, data.index, data.inspect, runs.train, runs.launch, runs.evaluate, runs.noise, runs.quickstart,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(config_app, name="config")
+config_app.command("show")(runs.config_show)
+
+
+def _version(show: bool) -> None:
+    if show:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one message and exit code 1, usage errors are exit code 2."""
+    failed = False
+    try:
+        app(prog_name="octoscale")
+    except OctoscaleError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        failed = True
+    if failed:
+        # The error's frames held the process group, and gloo's threads abort at the end of the interpreter.
+        gc.collect()
+        sys.exit(EXIT_FAILED)

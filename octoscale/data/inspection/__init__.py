@@ -1,0 +1,1 @@
+"""Looks at a data set: counts, pictures, duplicates."""
