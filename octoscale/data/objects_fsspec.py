@@ -1,6 +1,7 @@
 """The objects of an fsspec filesystem: S3 by its own requests, any other by fsspec's interface."""
 
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,24 +20,15 @@ _RENEWABLE = {
 }
 _OTHER = {"botocore.exceptions": ("BotoCoreError", "ClientError"), "gcsfs.retry": ("HttpError",)}
 _DELETED_AT_ONCE = 1000
+_MARK = "octoscale-write"
 
 
 class S3Objects:
-    """`Objects` by s3fs filesystems, whose own retries are off. Paths: ``bucket/key``.
+    """`Objects` by an s3fs filesystem, whose own retries are off. Paths: ``bucket/key``."""
 
-    Args:
-        opened: opens a filesystem whose client has these ``connector_args``.
-    """
-
-    def __init__(self, opened: Callable[[dict[str, Any]], Any]) -> None:
-        self._opened = opened
-        self._s3 = self._new()
-        self._once: Any = None
-
-    def _new(self, **connector_args: Any) -> Any:
-        filesystem = self._opened(connector_args)
+    def __init__(self, filesystem: Any) -> None:
         filesystem.retries = 1
-        return filesystem
+        self._s3 = filesystem
 
     def head(self, path: str, seconds: float) -> Head:
         try:
@@ -73,13 +65,15 @@ class S3Objects:
         return Part(data, Head(size, answer.get("ETag")))
 
     def put(self, path: str, data: bytes, exclusive: bool, seconds: float) -> None:
-        client = self._s3
-        if exclusive:
-            # aiohttp quietly repeats a request whose kept connection broke, and would then meet its own object.
-            client = self._once = self._once or self._new(force_close=True, keepalive_timeout=None)
-        with _explained():
-            mode = "create" if exclusive else "overwrite"
-            wait(client.loop, client._pipe_file(path, data, mode=mode), seconds)
+        # aiohttp quietly repeats a request whose connection broke, and may meet its own object: the mark tells.
+        mark = uuid.uuid4().hex
+        options = {"mode": "create", "Metadata": {_MARK: mark}} if exclusive else {}
+        try:
+            with _explained():
+                wait(self._s3.loop, self._s3._pipe_file(path, data, **options), seconds)
+        except FileExistsError:
+            if self._call(seconds, "head_object", path).get("Metadata", {}).get(_MARK) != mark:
+                raise
 
     def put_file(self, path: str, local_path: Path, seconds: float) -> None:
         with _explained():

@@ -33,6 +33,8 @@ class ObstoreObjects:
     """`Objects` by one obstore client per bucket, none of which retries. Paths: ``bucket/key``."""
 
     def __init__(self, scheme: str, config: StorageConfig) -> None:
+        import obstore  # noqa: F401  Its absence is told before anything else.
+
         self._loop = _running_loop()
         self._scheme, self._config = scheme, config
         self._options: dict[str, Any] = {}

@@ -296,7 +296,7 @@ def _opened(url: str, config: StorageConfig) -> Objects:
 
             return ObstoreObjects(scheme, config)
         if scheme in S3_SCHEMES:
-            return S3Objects(lambda connector_args: _filesystem(url, **_s3_options(config, connector_args)))
+            return S3Objects(_filesystem(url, **_s3_options(config)))
         return FilesystemObjects(_filesystem(url), scheme)
     except ImportError as error:
         package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
@@ -312,13 +312,12 @@ def _filesystem(url: str, **options: Any) -> Any:
     return fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)[0]
 
 
-def _s3_options(config: StorageConfig, connector_args: dict[str, Any]) -> dict[str, Any]:
+def _s3_options(config: StorageConfig) -> dict[str, Any]:
     client = {
         "connect_timeout": config.timeout_seconds,
         "read_timeout": config.timeout_seconds,
         "retries": {"total_max_attempts": 1, "mode": "standard"},
         "max_pool_connections": config.connections,
-        "connector_args": connector_args,
     }
     return {"endpoint_url": config.endpoint_url, "config_kwargs": client, "max_concurrency": config.connections}
 

@@ -32,7 +32,7 @@ from tests.integration.fault_proxy import (
 )
 
 PART_BYTES = 2**16
-CONTENT = np.random.default_rng(0).bytes(4 * PART_BYTES + 17)
+CONTENT = np.random.default_rng(0).bytes(4 * PART_BYTES + 2000)
 TIMEOUT_SECONDS = 0.5
 # 502 comes from load balancers; 400 is how AWS itself answers an expired token.
 BAD_GATEWAY = Answer(502, "BadGateway")
@@ -97,9 +97,10 @@ def test_a_passing_fault_costs_a_retry_and_not_a_byte(
     store.download("big", tmp_path / "big", len(CONTENT))
 
     assert (tmp_path / "big").read_bytes() == CONTENT
-    # aiohttp itself repeats a request, once, if a connection that it had kept was reset.
-    assert retried("download", before) == causes or (causes == {"connection"} and backend == "fsspec")
-    assert meet.proxy.count("GET", "big") == 5 + 2
+    # aiohttp itself repeats a request once whose connection was reset; two busy cores may add a timeout.
+    found = retried("download", before) | ({"connection"} if fault == Reset() and backend == "fsspec" else set())
+    assert causes <= found <= causes | {"timeout"}
+    assert meet.proxy.count("GET", "big", faulty=True) == 2
 
 
 @pytest.mark.parametrize("fault", [SLOW_DOWN, Reset(), Reset(after_the_work=True), Stall(), EXPIRED_AT_AWS])
