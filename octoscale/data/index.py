@@ -210,9 +210,6 @@ class Index:
         """The source's name of every identity."""
         return (self.directory / KEYS_NAME).read_bytes().decode().split("\n")[:-1]
 
-<<<<<<< HEAD
-    def identity_of(self, sample_ids: NDArray[np.integer]) -> NDArray[np.int64]:
-=======
     @cached_property
     def _sample_names(self) -> Names | None:
         if SAMPLE_NAMES_NAME not in self.manifest.index_sha256:
@@ -226,8 +223,7 @@ class Index:
         identity = int(self.identity_of(np.array(sample_id)))
         return f"{self.identity_keys[identity]} #{sample_id - int(self.identity_offsets[identity]) + 1}"
 
-    def identity_of(self, sample_ids: NDArray[np.int64]) -> NDArray[np.int64]:
->>>>>>> pack
+    def identity_of(self, sample_ids: NDArray[np.integer]) -> NDArray[np.int64]:
         """The identity number of each sample id; any shape."""
         return np.searchsorted(self.identity_offsets, sample_ids, side="right") - 1
 

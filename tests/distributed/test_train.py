@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 import yaml
 
-from octoscale.checkpoint import CheckpointConfig, Checkpoints
+from octoscale.checkpoint import CheckpointConfig, Checkpoints, Position
 from octoscale.config import parse_config
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
+from octoscale.feed import feed, open_data
 from octoscale.journal import read_journal
 from octoscale.step import training_step
 from octoscale.train import build_engine, build_network, train
