@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.settings import Settings
@@ -82,8 +83,8 @@ class DamagedError(OctoscaleError):
 class Checkpoints:
     """The commits of one run. Every method but the read-only ones is called by all ranks together."""
 
-    def __init__(self, url: str, world: World, config: CheckpointConfig) -> None:
-        self.store = Store(url)
+    def __init__(self, url: str, world: World, config: CheckpointConfig, storage: StorageConfig | None = None) -> None:
+        self.store = Store(url, storage or StorageConfig())
         self._world = world
         self._config = config
 

@@ -10,8 +10,10 @@ from octoscale.config import Config
 from octoscale.data.dataset import DataSet
 from octoscale.data.index import Index
 from octoscale.data.planner import Planner
+from octoscale.data.prefetch import Arrivals
 from octoscale.data.stream import PlannedBatch, planned_batches
 from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
 
 
 def open_data(config: Config) -> DataSet:
@@ -35,15 +37,10 @@ def feed(
     config: Config, data: DataSet, world: World, position: Position
 ) -> Iterator[Generator[PlannedBatch, None, None]]:
     """This rank's batches from `position` on; what plans, fetches and reads them ends with the block."""
-    arrivals = data.arrivals(
-        config.data,
-        global_batch_size=config.global_batch_size,
-        rank=world.rank,
-        nodes=world.gather(data.node_name()),
-        start=position.batch,
-        attempt=world.broadcast(uuid.uuid4().hex),
-    )
-    with closing(arrivals), closing(planner_of(config, data.index)) as planner:
+    with (
+        closing(_arrivals(config, data, world, position)) as arrivals,
+        closing(planner_of(config, data.index)) as planner,
+    ):
         batches = planned_batches(
             planner,
             data.reader,
@@ -56,3 +53,26 @@ def feed(
         )
         with closing(batches):
             yield batches
+
+
+def _arrivals(config: Config, data: DataSet, world: World, position: Position) -> Arrivals:
+    """On every rank, or an error on every rank: none waits for one that cannot start."""
+    nodes, attempt = world.gather(data.node_name()), world.broadcast(uuid.uuid4().hex)
+    arrivals, problem = None, None
+    try:
+        arrivals = data.arrivals(
+            config.data,
+            global_batch_size=config.global_batch_size,
+            rank=world.rank,
+            nodes=nodes,
+            start=position.batch,
+            attempt=attempt,
+        )
+    except OctoscaleError as error:
+        problem = str(error)
+    problems = world.gather(problem)
+    if arrivals is None or any(problems):
+        if arrivals is not None:
+            arrivals.close()
+        raise OctoscaleError(next(problem for problem in problems if problem))
+    return arrivals

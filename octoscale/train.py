@@ -71,8 +71,9 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
             port = _metrics_port(config, world)
             address = stack.enter_context(served(metrics, host=config.telemetry.metrics_host, port=port))
             logger.info("metrics   %s", address)
-        store = Store(config.directory)
-        checkpoints = Checkpoints(config.checkpoint.url or store.child("checkpoints").url, world, config.checkpoint)
+        store = Store(config.directory, config.storage)
+        commits = config.checkpoint.url or store.child("checkpoints").url
+        checkpoints = Checkpoints(commits, world, config.checkpoint, config.storage)
         checkpoints.check_writable()
         record = run_record(config, index)
         position = resume(checkpoints, engine, record, metrics)

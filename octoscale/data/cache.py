@@ -15,7 +15,7 @@ from octoscale.data.verified import VerifiedStore, sweep
 from octoscale.errors import OctoscaleError
 
 _ABSENT = -1
-# Another rank may be this many batches behind.
+# What a batch that was just taken needs may still be read.
 _MARGIN = 2
 _DISK_RESERVE_BYTES = 64 * 2**20
 

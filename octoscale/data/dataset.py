@@ -104,7 +104,7 @@ class DataSet:
         directory = self.index.directory
         lock = directory / f"fetching-{attempt}.lock"
         if rank != node_ranks[0]:
-            return Follower(self._files(), self.index, lock)
+            return Follower(self._files(), self.index, lock, node_ranks.index(rank))
         size = rank_batch_size(global_batch_size, len(nodes))
         cache = ShardCache(VerifiedStore(self.store, self.index), self.index, self._files(), self._budget_bytes(config))
         cache.check_room()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from octoscale.data.cache import ShardCache
 from octoscale.data.index import Index
-from octoscale.data.schedule import EpochUses
+from octoscale.data.schedule import NEVER, EpochUses
 from octoscale.data.shard_files import ShardFiles
 from octoscale.errors import OctoscaleError
 
@@ -71,7 +71,7 @@ class Fetcher:
         """Starts with the first plan.
 
         Args:
-            columns: which part of each global batch this node's ranks read.
+            columns: which part of each global batch each of this node's ranks reads; this process is the first.
             start: the first time to come.
             ahead: so many batches are read at a time; the cache must hold what they need together.
             lock: a file that is held locked while this process lives.
@@ -79,7 +79,7 @@ class Fetcher:
         self._cache = cache
         self._index = index
         self._columns = columns
-        self._now = start
+        self._positions = Positions.create(lock, [start] * len(columns))
         self._ahead = ahead
         self._changed = threading.Condition()
         self._error: BaseException | None = None
@@ -94,10 +94,10 @@ class Fetcher:
         mine = np.concatenate([plan[:, columns] for columns in self._columns], axis=1)
         timeline = self._cache.timeline
         timeline.append(EpochUses(self._index, mine, start))
-        timeline.forget_before(self._now)
+        timeline.forget_before(self._positions.slowest())
         with self._changed:
             if not self._threads[0].is_alive():
-                self._cache.recover_parts(self._now)
+                self._cache.recover_parts(self._positions.slowest())
                 for thread in self._threads:
                     thread.start()
             self._changed.notify_all()
@@ -106,8 +106,8 @@ class Fetcher:
         _wait_until_held(self._cache.files, self._index, rows, given_up, self._check)
 
     def consumed(self, now: int) -> None:
+        self._positions.tell(0, now)
         with self._changed:
-            self._now = now
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -120,6 +120,7 @@ class Fetcher:
         self._shared.close()
         self._alive.close()
         self._lock_path.unlink(missing_ok=True)
+        self._positions.delete()
 
     def _check(self) -> None:
         if self._error is not None:
@@ -148,30 +149,66 @@ class Fetcher:
     def _run(self) -> None:
         try:
             while not self._closed:
-                task = self._cache.take_most_urgent(self._now)
-                if task is None or not self._cache.fetch(*task, self._now):
-                    self._stand_by(task)
+                now = self._positions.slowest()
+                task = self._cache.take_most_urgent(now)
+                if task is None or not self._cache.fetch(*task, now):
+                    self._stand_by(task, now)
         except BaseException as error:
             self._error = error
             self._closed = True
+            # The other ranks are to end too: this one may be waiting for them.
+            self._lock_path.write_text(str(error))
+            flock(self._alive, LOCK_UN)
 
-    def _stand_by(self, task: tuple[int, int] | None) -> None:
+    def _stand_by(self, task: tuple[int, int] | None, now: int) -> None:
         """Nothing to fetch, or no room for it: wait for the batches to go on."""
-        if task is not None and task[1] <= self._now + self._ahead and not self._cache.is_busy:
-            raise OctoscaleError(self._cache.too_small(self._now, self._now + self._ahead))
+        if task is not None and task[1] <= now + self._ahead and not self._cache.is_busy:
+            raise OctoscaleError(self._cache.too_small(now, now + self._ahead))
         with self._changed:
             if not self._closed:
                 self._changed.wait(timeout=0.2)
 
 
+class Positions:
+    """How far each rank of the node has read: a few numbers in a file that all of them map."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._times: NDArray[np.int64] = np.load(path, mmap_mode="r+")
+
+    @classmethod
+    def create(cls, lock: Path, times: list[int]) -> "Positions":
+        """Beside the fetching process's lock file."""
+        path = lock.with_suffix(".npy")
+        np.save(path, np.array(times, np.int64))
+        return cls(path)
+
+    @classmethod
+    def open(cls, lock: Path) -> "Positions":
+        return cls(lock.with_suffix(".npy"))
+
+    def tell(self, number: int, time: int) -> None:
+        """All batches before `time` have been read by the node's rank `number`."""
+        self._times[number] = time
+
+    def slowest(self) -> int:
+        """No rank needs a batch before this time any more."""
+        return int(self._times.min())
+
+    def delete(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
 class Follower:
     """Waits for what another process of this node fetches."""
 
-    def __init__(self, files: ShardFiles, index: Index, lock: Path) -> None:
-        """`lock`: the file that the fetching process holds locked."""
+    def __init__(self, files: ShardFiles, index: Index, lock: Path, number: int) -> None:
+        """`lock`: the file that the fetching process holds locked; `number`: which of the node's ranks this is."""
         self._files = files
         self._index = index
         self._lock = lock
+        self._number = number
+        self._positions: Positions | None = None
 
     def plan(self, plan: NDArray[np.integer], start: int) -> None:
         pass
@@ -180,23 +217,26 @@ class Follower:
         _wait_until_held(self._files, self._index, rows, given_up, self._check)
 
     def consumed(self, now: int) -> None:
-        pass
+        if self._positions is None:
+            self._positions = Positions.open(self._lock)
+        self._positions.tell(self._number, now)
 
     def close(self) -> None:
-        pass
+        if self._positions is not None:
+            # Nothing is kept for a rank that reads no more.
+            self._positions.tell(self._number, NEVER)
 
     def _check(self) -> None:
         try:
             with self._lock.open() as file:
                 flock(file, LOCK_SH | LOCK_NB)
-                flock(file, LOCK_UN)
+                problem = file.read()
         except BlockingIOError:
             return
         except FileNotFoundError:
-            pass
-        raise OctoscaleError(
-            f"the process that fetches shards for this node has ended (it held {self._lock}); see its own error"
-        )
+            problem = ""
+        problem = problem or "it was killed, or another rank's error ended it"
+        raise OctoscaleError(f"the process that fetches shards for this node has ended: {problem}")
 
 
 def _wait_until_held(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -26,6 +27,7 @@ from octoscale.errors import OctoscaleError
 from octoscale.feed import feed, open_data
 from octoscale.train import train
 from tests.conftest import SmallRun
+from tests.distributed.ranks import on_ranks
 from tests.integration.fault_proxy import (
     EXPIRED_TOKEN,
     SLOW_DOWN,
@@ -287,3 +289,30 @@ def test_a_damaged_image_of_a_local_data_set_is_replaced_logged_and_counted(
     said = [record.message for record in caplog.records if "takes the place of" in record.message]
     assert len(said) == 1
     assert f"takes the place of {rows[2]}: sample {rows[2]} at byte {packed.offsets[rows[2]]} of {shard}" in said[0]
+
+
+def batches_of_a_rank(world: World, values: dict[str, Any], steps: int) -> list[tuple[list[int], torch.Tensor]]:
+    config = Config.model_validate(values)
+    with feed(config, open_data(config), world, Position()) as batches:
+        found = [(planned.batch.sample_ids.tolist(), planned.batch.high) for planned in islice(batches, steps)]
+        world.barrier()
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_ranks_of_a_node_read_through_one_cache_what_one_rank_reads(
+    mode: str, small_run: SmallRun, packed: Index, remote: Store, fault_proxy: StartProxy, tmp_path: Path
+) -> None:
+    proxy = fault_proxy(Rule(SLOW_DOWN, key=SHARD, probability=0.1))
+    window = {key: value for key, value in MODES[mode].items() if key != "cache_bytes"}
+    alone = batches_of(config_of(small_run, tmp_path, str(packed.directory), **window))
+    config = config_of(small_run, tmp_path, remote.url, proxy.url, **MODES[mode])
+
+    first, second = on_ranks(2, batches_of_a_rank, config.model_dump(), STEPS)
+
+    together = [(a + b, torch.cat([x, y])) for (a, x), (b, y) in zip(first, second, strict=True)]
+    assert_same(together, alone)
+    names = [re.search(SHARD, request.path) for request in proxy.log if request.fault is None]
+    if mode == "resident":
+        shards = [name.group() for name in names if name]
+        assert len(shards) == len(set(shards))
