@@ -163,7 +163,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{key} is missing"
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(problem["input"], dict | BaseModel) else f", not {problem['input']!r}"
+            # "secret": the value holds a password.
+            shown = problem["type"] != "secret" and not isinstance(problem["input"], dict | BaseModel)
+            given = f", not {problem['input']!r}" if shown else ""
             yield f"{key}: {message}{given}" if key else message
 
 

@@ -1,20 +1,25 @@
-"""The open clients of this process, and how many requests they may have under way."""
+"""The open clients of this process, and how many requests they may have under way. The only importer of fsspec."""
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import fsspec
+
 from octoscale.data.objects import Objects, TransientError
+from octoscale.data.objects_fsspec import FilesystemObjects, S3Objects
 from octoscale.data.storage_config import S3_SCHEMES, StorageConfig, scheme_of
+from octoscale.errors import OctoscaleError
+
+_EXTRAS = {"s3": "octoscale[s3]", "s3a": "octoscale[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 
 
 class Clients:
     """The clients of this process. None survives a change of process, nor credentials that have expired."""
 
-    def __init__(self, opened: Callable[[str, StorageConfig], Objects]) -> None:
-        self._opened = opened
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[Any, Objects] = {}
         self._slots: dict[StorageConfig, threading.BoundedSemaphore] = {}
@@ -26,7 +31,7 @@ class Clients:
         key = (scheme, config) if scheme in S3_SCHEMES or config.backend == "obstore" else (scheme, host, config)
         with self._lock:
             if key not in self._open:
-                self._open[key] = self._opened(f"{scheme}://{host}", config)
+                self._open[key] = _opened(f"{scheme}://{host}", config)
             return self._open[key]
 
     def drop(self, objects: Objects | None) -> None:
@@ -51,3 +56,37 @@ class Clients:
         self._lock = threading.Lock()
         self._open = {}
         self._slots = {}
+
+
+def _opened(url: str, config: StorageConfig) -> Objects:
+    scheme = scheme_of(url)
+    try:
+        if config.backend == "obstore":
+            from octoscale.data.objects_obstore import ObstoreObjects
+
+            return ObstoreObjects(scheme, config)
+        if scheme in S3_SCHEMES:
+            return S3Objects(_filesystem(url, **_s3_options(config)))
+        return FilesystemObjects(_filesystem(url), scheme)
+    except ImportError as error:
+        package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
+        advice = f"pip install {package}" if package else str(error)
+        raise OctoscaleError(f"{url} needs a package that is not installed: {advice}") from error
+    except ValueError as error:
+        raise OctoscaleError(
+            f"cannot open {url}: the scheme {scheme!r} is not known; use a local path, s3:// or gs://"
+        ) from error
+
+
+def _filesystem(url: str, **options: Any) -> Any:
+    return fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)[0]
+
+
+def _s3_options(config: StorageConfig) -> dict[str, Any]:
+    client = {
+        "connect_timeout": config.timeout_seconds,
+        "read_timeout": config.timeout_seconds,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "max_pool_connections": config.connections,
+    }
+    return {"endpoint_url": config.endpoint_url, "config_kwargs": client, "max_concurrency": config.connections}

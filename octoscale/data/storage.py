@@ -1,4 +1,4 @@
-"""Objects under a URL: a local folder or an object store, one interface. The only importer of fsspec."""
+"""Objects under a URL: a local folder or an object store, one interface."""
 
 import shutil
 import uuid
@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import fsspec
+from typing import TypeVar
 
 from octoscale.data.clients import Clients
 from octoscale.data.objects import (
@@ -22,17 +20,15 @@ from octoscale.data.objects import (
     holds,
     is_object,
 )
-from octoscale.data.objects_fsspec import FilesystemObjects, S3Objects
 from octoscale.data.objects_local import LocalObjects
 from octoscale.data.ranged import Version, fetch, in_parallel, removed_on_failure, write_at
 from octoscale.data.retry import Operation, counters
-from octoscale.data.storage_config import S3_SCHEMES, StorageConfig, is_local, redacted, scheme_of
+from octoscale.data.storage_config import StorageConfig, is_local, redacted
 from octoscale.errors import OctoscaleError
 
 T = TypeVar("T")
 DEFAULT = StorageConfig()
 
-_EXTRAS = {"s3": "octoscale[s3]", "s3a": "octoscale[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 # An upload slower than this counts as stalled: clients notice a server's silence, but not that it takes nothing in.
 _LEAST_BYTES_PER_SECOND = 256 * 1024
 _ACTIONS = {"download": "read", "upload": "write", "info": "look at"}
@@ -288,40 +284,6 @@ class Store:
             raise OctoscaleError(f"cannot {action} {where}: {error}{advice}") from error
 
 
-def _opened(url: str, config: StorageConfig) -> Objects:
-    scheme = scheme_of(url)
-    try:
-        if config.backend == "obstore":
-            from octoscale.data.objects_obstore import ObstoreObjects
-
-            return ObstoreObjects(scheme, config)
-        if scheme in S3_SCHEMES:
-            return S3Objects(_filesystem(url, **_s3_options(config)))
-        return FilesystemObjects(_filesystem(url), scheme)
-    except ImportError as error:
-        package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
-        advice = f"pip install {package}" if package else str(error)
-        raise OctoscaleError(f"{url} needs a package that is not installed: {advice}") from error
-    except ValueError as error:
-        raise OctoscaleError(
-            f"cannot open {url}: the scheme {scheme!r} is not known; use a local path, s3:// or gs://"
-        ) from error
-
-
-def _filesystem(url: str, **options: Any) -> Any:
-    return fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)[0]
-
-
-def _s3_options(config: StorageConfig) -> dict[str, Any]:
-    client = {
-        "connect_timeout": config.timeout_seconds,
-        "read_timeout": config.timeout_seconds,
-        "retries": {"total_max_attempts": 1, "mode": "standard"},
-        "max_pool_connections": config.connections,
-    }
-    return {"endpoint_url": config.endpoint_url, "config_kwargs": client, "max_concurrency": config.connections}
-
-
-_clients = Clients(_opened)
+_clients = Clients()
 forget_clients = _clients.forget
 """For tests: the next request reads the environment anew."""

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from octoscale.config import Config, load_config
+from octoscale.config import Config, load_config, parse_config
 from octoscale.errors import OctoscaleError
+from tests.conftest import SmallRun
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 GOLDEN = Path(__file__).parent / "golden"
@@ -142,3 +143,35 @@ def written(default: object) -> str:
 
 def is_block(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def test_a_password_in_the_endpoint_is_refused_and_not_shown(small_run: SmallRun, tmp_path: Path) -> None:
+    values = small_run(tmp_path, storage={"endpoint_url": "https://me:hunter2@store.example"})
+
+    with pytest.raises(OctoscaleError, match=r"storage.endpoint_url: holds a user or a password") as caught:
+        parse_config(values, source="of the test")
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"window_fraction": 0.2}, "window_fraction applies to mode=windowed"),
+        ({"cache_bytes": "1GiB"}, "cache_bytes applies to mode=windowed"),
+        ({"mode": "windowed", "window_fraction": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_settings_of_the_window_are_for_windowed_mode(
+    small_run: SmallRun, tmp_path: Path, data: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OctoscaleError, match=message):
+        parse_config(small_run(tmp_path, data=data), source="of the test")
+
+
+def test_a_cache_is_given_in_any_unit(small_run: SmallRun, tmp_path: Path) -> None:
+    config = parse_config(small_run(tmp_path, data={"mode": "windowed", "cache_bytes": "200GiB"}), source="of the test")
+
+    assert config.data.cache_bytes == 200 * 2**30
+    assert config.data.window == 0.1
+    assert parse_config(config.model_dump(mode="json"), source="again") == config

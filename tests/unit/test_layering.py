@@ -27,7 +27,7 @@ LAYERS = [
 RANK = {name: len(LAYERS) - number for number, layer in enumerate(LAYERS) for name in layer}
 
 OWNERS = {
-    "fsspec": {"data/storage.py"},
+    "fsspec": {"data/clients.py"},
     "obstore": {"data/objects_obstore.py"},
     "prometheus_client": {"telemetry/metrics.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
