@@ -154,7 +154,8 @@ class FileSource:
         return self
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self._names.dump())
+        digest = hashlib.sha256(f"{self._store.url}\n".encode())
+        digest.update(self._names.dump())
         digest.update(self._labels.tobytes())
         digest.update("\n".join(self._keys).encode())
         if self._landmarks is not None:
