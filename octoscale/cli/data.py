@@ -73,11 +73,15 @@ def pack(
         held_out=None if split is None else parse_split(split),
     )
     opened = open_source(source, form=form, root=root, columns=Columns(path_column, identity_column))
-    with stages(errors, quiet=quiet) as show:
-        report = pack_source(
-            opened, destination, rules=rules, shard_bytes=shard_mib * 2**20, image_size=image_size, seed=seed,
-            overwrite=overwrite, resume=resume, workers=workers, progress=show,
-        )  # fmt: skip
+    try:
+        with stages(errors, quiet=quiet) as show:
+            report = pack_source(
+                opened, destination, rules=rules, shard_bytes=shard_mib * 2**20, image_size=image_size, seed=seed,
+                overwrite=overwrite, resume=resume, workers=workers, progress=show,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command with --resume goes on", soft_wrap=True)
+        raise
     parts = {"": report} if report.held_out is None else {"/train": report, f"/{rules.parts[1]}": report.held_out}
     _tell_excluded(report, f"{destination.rstrip('/')}{next(iter(parts))}")
     for part, packed in parts.items():

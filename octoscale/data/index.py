@@ -177,8 +177,7 @@ class Index:
                         f"{path} is {'damaged' if path.is_file() else 'missing'}; pack the data set again, "
                         "or delete this copy of it to download it again"
                     )
-        arrays = {field: np.load(directory / array_name(field), mmap_mode="r") for field in ARRAYS}
-        return cls(directory, manifest, **arrays)
+        return cls(directory, manifest, **{field: _map(directory, field, manifest) for field in ARRAYS})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickled memory map would carry the whole array to each worker; it maps the same file instead.
@@ -226,6 +225,22 @@ class Index:
     def identity_of(self, sample_ids: NDArray[np.integer]) -> NDArray[np.int64]:
         """The identity number of each sample id; any shape."""
         return np.searchsorted(self.identity_offsets, sample_ids, side="right") - 1
+
+
+def _map(directory: Path, field: str, manifest: Manifest) -> NDArray[Any]:
+    """An array of the index, mapped. A checksum says that it is the manifest's, not that it is an index."""
+    rows = manifest.identities + 1 if field == "identity_offsets" else manifest.images
+    path = directory / array_name(field)
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise OctoscaleError(f"{path} is not a readable array ({error}); pack the data set again") from error
+    if array.dtype != ARRAYS[field] or array.shape != (rows,):
+        raise OctoscaleError(
+            f"{path} holds {array.dtype} {list(array.shape)}, not {np.dtype(ARRAYS[field])} [{rows}]; "
+            "pack the data set again"
+        )
+    return array
 
 
 def _reload(directory: Path) -> Index:

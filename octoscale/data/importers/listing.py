@@ -1,11 +1,14 @@
 """List files: ``PATH LABEL`` on every line, perhaps followed by ten landmark numbers."""
 
+import io
+
 from octoscale.data.importers.entries import LANDMARK_NUMBERS, Entries
 from octoscale.data.importers.paths import store_and_name
 from octoscale.data.importers.source import FileSource
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FORM = "expected PATH LABEL, or PATH LABEL x1 y1 x2 y2 x3 y3 x4 y4 x5 y5, with spaces or (if names have spaces) tabs"
 
 
@@ -20,10 +23,11 @@ def open_list(url: str, root: str | None = None) -> FileSource:
     """
     folder, name = store_and_name(url)
     entries = Entries(url, folder if root is None else Store(root))
-    for number, raw in enumerate(folder.read(name).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    # Line by line: millions of lines at once take gigabytes.
+    for number, raw in enumerate(io.BytesIO(folder.read(name).removeprefix(_BYTE_ORDER_MARK)), start=1):
         where = f"line {number} of {url}"
         try:
-            line = raw.removesuffix(b"\r").decode()
+            line = raw.rstrip(b"\r\n").decode()
         except UnicodeDecodeError as error:
             raise OctoscaleError(f"{where} is not UTF-8 text: {error}") from error
         if not line.strip():

@@ -128,6 +128,9 @@ class RecordSource:
         self.store.download(self.file_name, directory / "images.rec")
         return replace(self, store=Store(str(directory)), file_name="images.rec")
 
+    def may_have_landmarks(self) -> bool:
+        return True
+
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.store.size(self.file_name)}".encode())
         for array in (self.starts, self.keys):

@@ -31,7 +31,7 @@ class Loaded:
     """One entry of a source.
 
     Attributes:
-        label: number of its identity in the source, -1 where unknown.
+        label: number of its identity in the source, from 0.
         landmarks: float32 [5, 2], x and y in pixels: eyes, nose, corners of the mouth; None if the source has none.
         cause: why there are no bytes.
     """
@@ -82,6 +82,9 @@ class Source(Protocol):
             entries: sorted by identity.
             directory: a temporary folder for copies.
         """
+
+    def may_have_landmarks(self) -> bool:
+        """False if it surely has none, as far as it is known without reading the entries."""
 
     def fingerprint(self) -> str:
         """Of everything that decides what the entries are, as far as it is known without reading them."""
@@ -153,8 +156,12 @@ class FileSource:
     def near(self, entries: NDArray[np.int64], directory: Path) -> Source:
         return self
 
+    def may_have_landmarks(self) -> bool:
+        return self._landmarks is not None
+
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self._names.dump())
+        digest = hashlib.sha256(f"{self._store.url}\n".encode())
+        digest.update(self._names.dump())
         digest.update(self._labels.tobytes())
         digest.update("\n".join(self._keys).encode())
         if self._landmarks is not None:

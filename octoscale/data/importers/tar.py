@@ -48,13 +48,13 @@ class TarReader:
             # "r:" never looks for compression; nothing is ever extracted.
             with tarfile.open(fileobj=self._file, mode="r:") as tar:  # type: ignore[call-overload]
                 for member in tar:
-                    self._check_name(member.name)
+                    self._check(member)
                     if member.isdir():
                         continue
                     yield Member(member.name, member.offset_data, self._content(member))
                     tar.members = []  # A tarfile remembers them all.
                 end = tar.offset
-        except (tarfile.TarError, UnicodeError, ValueError) as error:
+        except (tarfile.TarError, ValueError, RecursionError) as error:
             if isinstance(error, OctoscaleError):
                 raise
             raise OctoscaleError(f"{self._where} is not a whole tar file: {error}; copy it again") from error
@@ -78,7 +78,10 @@ class TarReader:
             raise OctoscaleError(f"{self._where} ends in the middle of {member.name}; copy it again")
         return data
 
-    def _check_name(self, name: str) -> None:
+    def _check(self, member: tarfile.TarInfo) -> None:
+        name = member.name
+        if member.size < 0:  # tarfile would go back, and around forever.
+            raise OctoscaleError(f"{self._where} is damaged: {name} has {member.size} bytes; do not trust this file")
         if name.startswith("/") or ".." in name.split("/") or "\\" in name or not name.isprintable():
             raise OctoscaleError(
                 f"{self._where} holds a member named {name!r}, which leads out of its folder or is not plain text; "
@@ -102,10 +105,14 @@ class _SequentialFile:
         return self._position
 
     def seek(self, position: int) -> int:
+        if position < 0:
+            raise self._damaged()
         self._position = position
         return position
 
     def read(self, count: int) -> bytes:
+        if not 0 <= count <= _MAX_MEMBER_BYTES + _TAR_BLOCK_BYTES:  # Only a wrong header asks for that.
+            raise self._damaged()
         end = min(self._position + count, self.size)
         pieces = []
         while self._position < end:
@@ -132,4 +139,9 @@ class _SequentialFile:
             self._blocks[self._next] = data
             self._blocks.pop(self._next - 2, None)
             self._next += 1
+        if number not in self._blocks:
+            raise self._damaged()
         return self._blocks[number]
+
+    def _damaged(self) -> OctoscaleError:
+        return OctoscaleError(f"{self._store.url}/{self._name} is damaged: its headers lead astray; copy it again")

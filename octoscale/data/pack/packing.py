@@ -69,6 +69,11 @@ def pack(
         _refuse_inside(Store(source), destination)
         source = open_source(source)
     _refuse_inside(Store(source.url), destination)
+    if rules.aligned and not source.may_have_landmarks():
+        raise OctoscaleError(
+            f"{source.url} has no landmarks to align by; give ten numbers after each label of a list, "
+            "or the columns x1, y1, … x5, y5 of a table"
+        )
     settings = rules.as_settings() | {
         "source": source.url, "source_fingerprint": source.fingerprint(), "shard_bytes": shard_bytes,
         "image_size": image_size, "seed": seed,

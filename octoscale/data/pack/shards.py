@@ -60,7 +60,8 @@ def write_shards(
         layout: rows of each shard.
         destination: of this part of the data set.
     """
-    known = state.shards(selection.part)
+    there = set(destination.list("shards"))
+    known = {name: shard for name, shard in state.shards(selection.part).items() if name in there}
     names = [f"shards/shard-{number:06d}.tar" for number in range(len(layout))]
     done = sum(len(rows) for name, rows in zip(names, layout, strict=True) if name in known)
     total = len(selection.entries)

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-UNKNOWN = -1
-# An entry that is no image by the source's own rules.
-NO_IMAGE = -2
+# The label of an entry that is no image by the source's own rules.
+NO_IMAGE = -1
 FIELDS: dict[str, type[np.generic]] = {
     "labels": np.int64, "sizes": np.int32, "crc32": np.uint32, "widths": np.int32, "heights": np.int32,
 }  # fmt: skip
@@ -18,7 +17,7 @@ class Verified:
     """What the first pass found, one row per entry of the source.
 
     Attributes:
-        arrays: by the names of `FIELDS`: label (or `UNKNOWN`, `NO_IMAGE`), size in bytes (0 for a bad image), CRC-32,
+        arrays: by the names of `FIELDS`: label (or `NO_IMAGE`), size in bytes (0 for a bad image), CRC-32,
             width and height in pixels of what goes into the data set.
         causes: why an entry is bad.
     """

@@ -119,6 +119,28 @@ def test_images_are_named_as_in_the_source_or_else_counted(packed: Index) -> Non
     assert older.sample_name(5) == "b #2"
 
 
+@pytest.mark.parametrize(
+    ("array", "cause"),
+    [
+        (np.array([{"a": 1}], object), "not a readable array"),
+        (np.zeros(23, np.int64), r"holds int64 \[23\], not int64 \[24\]"),
+        (np.zeros(24, np.float64), "holds float64"),
+        (None, "not a readable array"),
+    ],
+    ids=["pickle", "short", "floats", "no array"],
+)
+def test_an_array_that_is_none_of_an_index_is_refused(packed: Index, array: np.ndarray | None, cause: str) -> None:
+    path = packed.directory / "index/offsets.npy"
+    path.unlink()
+    if array is None:
+        path.write_bytes(b"no array")
+    else:
+        np.save(path, array, allow_pickle=True)
+
+    with pytest.raises(OctoscaleError, match=f"offsets.npy .*{cause}"):
+        Index.load(packed.directory, verify=False)
+
+
 def test_an_index_file_name_cannot_lead_out_of_the_folder(packed: Index) -> None:
     fields = packed.manifest.model_dump(mode="json")
     fields["index_sha256"]["index/../../escape.npy"] = "0" * 64

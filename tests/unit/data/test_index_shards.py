@@ -138,6 +138,36 @@ def test_a_member_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: 
     assert not (tmp_path / "manifest.json").exists()
 
 
+def header(name: str, kind: bytes, size: bytes) -> bytes:
+    """A tar header with any bytes as its size."""
+    block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT))
+    block[124:136], block[156:157], block[148:156] = size.ljust(12, b"\0"), kind, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+# Of a file, and of the headers that hold long names. In base 256: −1, −4096, and more than there is.
+@pytest.mark.parametrize("size", [b"\xff" * 12, b"\xff" * 10 + b"\xf0\0", b"\x80" + b"\xff" * 11])
+@pytest.mark.parametrize("kind", [b"0", b"x", b"L", b"g"])
+def test_sizes_that_lead_back_or_far_away_are_refused(tmp_path: Path, kind: bytes, size: bytes) -> None:
+    good = tar_of([*sample("a", "x", 0), *sample("b", "x", 1)])
+    (tmp_path / "0.tar").write_bytes(good[:-10240] + header("c.jpg", kind, size) + good)
+
+    # A header of −1 bytes holds none, and does no harm.
+    harmless = kind != b"0" and size == b"\xff" * 12
+    with (
+        suppress(OctoscaleError) if harmless else pytest.raises(OctoscaleError, match=r"0.tar is (damaged|not a whole)")
+    ):
+        index_shards(str(tmp_path))
+
+
+def test_a_long_chain_of_headers_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(header("c.jpg", b"L", b"0") * 5000 + tar_of(sample("a", "x", 0)))
+
+    with pytest.raises(OctoscaleError, match=r"0.tar"):
+        index_shards(str(tmp_path))
+
+
 def test_links_are_no_images(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

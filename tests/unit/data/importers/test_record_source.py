@@ -10,7 +10,7 @@ from octoscale.data.importers.open import open_source
 from octoscale.data.importers.record_source import RecordSource, open_records
 from octoscale.data.importers.source import Loaded
 from octoscale.data.index import Index
-from octoscale.data.pack import pack
+from octoscale.data.pack import Rules, pack
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
 from tests.unit.data.conftest import encode
@@ -172,3 +172,14 @@ def test_a_folder_of_several_files_is_asked_about(tmp_path: Path) -> None:
 
     with pytest.raises(OctoscaleError, match=r"holds 2 .rec files; name the one"):
         open_source(str(tmp_path))
+
+
+def test_landmarks_of_records_are_aligned_by_and_missing_ones_are_told(tmp_path: Path) -> None:
+    points = [4.0, 6.0, 12.0, 6.0, 8.0, 9.0, 5.0, 12.0, 11.0, 12.0]
+    contents = [payload([0.0, *points], encode(number)) for number in range(3)] + [payload(0, encode(9))]
+    write_records(tmp_path / "faces", contents)
+
+    report = pack(str(tmp_path / "faces"), str(tmp_path / "packed"), rules=Rules(aligned=True))
+
+    assert (report.images, report.image_size) == (3, 112)
+    assert [(item.name, item.cause) for item in report.excluded_images] == [("record 3", "no landmarks to align it by")]

@@ -194,6 +194,9 @@ def test_an_interrupted_packing_goes_on_when_asked_and_gives_the_same(
     with pytest.raises(KeyboardInterrupt):
         pack(str(source), str(tmp_path / "packed"), shard_bytes=4096, progress=interrupt)
     assert not (tmp_path / "packed" / "manifest.json").exists()
+    # What somebody deletes is written again.
+    for path in list(tmp_path.glob("packed/shards/*"))[:1]:
+        path.unlink()
     with pytest.raises(OctoscaleError, match=r"a part of one, .* \(--resume\)"):
         pack(str(source), str(tmp_path / "packed"), shard_bytes=4096)
     calls: list[tuple[str, int, int]] = []
