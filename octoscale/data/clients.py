@@ -31,7 +31,7 @@ class Clients:
         key = (scheme, config) if scheme in S3_SCHEMES or config.backend == "obstore" else (scheme, host, config)
         with self._lock:
             if key not in self._open:
-                self._open[key] = _opened(f"{scheme}://{host}", config)
+                self._open[key] = _opened(url, f"{scheme}://{host}", config)
             return self._open[key]
 
     def drop(self, objects: Objects | None) -> None:
@@ -58,7 +58,7 @@ class Clients:
         self._slots = {}
 
 
-def _opened(url: str, config: StorageConfig) -> Objects:
+def _opened(url: str, root: str, config: StorageConfig) -> Objects:
     scheme = scheme_of(url)
     try:
         if config.backend == "obstore":
@@ -66,8 +66,8 @@ def _opened(url: str, config: StorageConfig) -> Objects:
 
             return ObstoreObjects(scheme, config)
         if scheme in S3_SCHEMES:
-            return S3Objects(_filesystem(url, **_s3_options(config)))
-        return FilesystemObjects(_filesystem(url), scheme)
+            return S3Objects(_filesystem(root, **_s3_options(config)))
+        return FilesystemObjects(_filesystem(root), scheme)
     except ImportError as error:
         package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
         advice = f"pip install {package}" if package else str(error)
