@@ -50,6 +50,8 @@ def feed(
             rank=world.rank,
             world_size=world.world_size,
             workers=config.data.workers,
+            batches=None if config.steps is None else config.steps - position.step,
+            epochs=config.epochs,
         )
         with closing(batches):
             yield batches
@@ -57,8 +59,15 @@ def feed(
 
 def _arrivals(config: Config, data: DataSet, world: World, position: Position) -> Arrivals:
     """On every rank, or an error on every rank: none waits for one that cannot start."""
-    nodes, attempt = world.gather(data.node_name()), world.broadcast(uuid.uuid4().hex)
     arrivals, problem = None, None
+    try:
+        node: str | OctoscaleError = data.node_name()
+    except OctoscaleError as error:
+        node = error
+    nodes, attempt = world.gather(node), world.broadcast(uuid.uuid4().hex)
+    for answer in nodes:
+        if isinstance(answer, OctoscaleError):
+            raise answer
     try:
         arrivals = data.arrivals(
             config.data,

@@ -11,7 +11,7 @@ import numpy as np
 from octoscale.data.index import Index
 from octoscale.data.schedule import NEVER, Timeline
 from octoscale.data.shard_files import ShardFiles
-from octoscale.data.verified import VerifiedStore, sweep
+from octoscale.data.verified import VerifiedStore
 from octoscale.errors import OctoscaleError
 
 _ABSENT = -1
@@ -42,8 +42,6 @@ class ShardCache:
         # The last time up to which everything that is used of a shard is there; NEVER for a whole shard.
         whole = [self.files.whole(shard).exists() for shard in range(len(self._sizes))]
         self._covered = np.where(whole, NEVER, _ABSENT)
-        for folder in {files.whole(shard).parent for shard in range(len(self._sizes))}:
-            sweep(folder)
         self._reserved_bytes = 0
         self._busy: set[int] = set()
         self._lock = threading.Lock()
@@ -86,7 +84,7 @@ class ShardCache:
         """
         last = self.timeline.epoch_end(time)
         covered = _ABSENT
-        needed_bytes = 0
+        reserved_bytes = 0
         try:
             rows = self.timeline.rows_of(shard, max(0, now - _MARGIN), last)
             rows = np.setdiff1d(rows, self.files.part_rows(shard))
@@ -94,10 +92,10 @@ class ShardCache:
             whole = self._budget_bytes is None or 2 * needed_bytes > self._sizes[shard]
             if whole:
                 needed_bytes = int(self._sizes[shard])
-            if not self._reserve(needed_bytes, time, now):
-                needed_bytes = 0
-                return False
             with self._full_disk_explained():
+                if not self._reserve(needed_bytes, time, now):
+                    return False
+                reserved_bytes = needed_bytes
                 if whole:
                     self.keep_whole(shard)
                 elif len(rows):
@@ -106,7 +104,7 @@ class ShardCache:
         finally:
             with self._lock:
                 self._busy.discard(shard)
-                self._reserved_bytes -= needed_bytes
+                self._reserved_bytes -= reserved_bytes
                 self._stored[shard] = self.files.stored_bytes(shard)
                 if covered != _ABSENT:
                     self._covered[shard] = covered
@@ -117,15 +115,19 @@ class ShardCache:
         self._source.download(shard, self.files.whole(shard))
         self.files.part(shard).unlink(missing_ok=True)
 
+    def give_up(self) -> None:
+        """Let what is being fetched end soon, as a failure."""
+        self._source.stop.set()
+
     def give_back(self, shard: int) -> None:
         """What `take_most_urgent` gave is not fetched now."""
         with self._lock:
             self._busy.discard(shard)
 
     @property
-    def keeps_everything(self) -> bool:
-        """Whether nothing is ever dropped."""
-        return self._budget_bytes is None
+    def is_complete(self) -> bool:
+        """Whether everything is there, and stays."""
+        return self._budget_bytes is None and bool((self._covered == NEVER).all())
 
     @property
     def is_busy(self) -> bool:
@@ -136,7 +138,8 @@ class ShardCache:
         """What to say where the budget cannot hold what is needed at times [first, last]."""
         needed = self.timeline.needed_bytes(first, last)
         return (
-            f"data.cache_bytes {self._budget_bytes} is too small: the next {last - first + 1} batches need "
+            f"data.cache_bytes {self._budget_bytes} ({self._free_bytes()} bytes of the disk are free) is too small: "
+            f"the next {last - first + 1} batches need "
             f"{int(needed.sum())} bytes of {int((needed > 0).sum())} shards, fetched in shards of up to "
             f"{int(self._sizes.max())} bytes; raise data.cache_bytes, or lower data.window_fraction or "
             "global_batch_size"
@@ -149,7 +152,7 @@ class ShardCache:
     def _reserve(self, needed_bytes: int, time: int, now: int) -> bool:
         """Make room for so many bytes that are used at `time`, unless what is there is used sooner."""
         with self._lock:
-            free = self._free_bytes()
+            free = self._free_bytes() - self._reserved_bytes
             lacking = needed_bytes - free
             if self._budget_bytes is not None:
                 used = int(self._stored.sum()) + self._reserved_bytes
@@ -174,10 +177,12 @@ class ShardCache:
             if gain.sum() < lacking:
                 continue
             before = int(self._stored.sum())
-            for shard in np.argsort(-gain, kind="stable"):
-                if before - int(self._stored.sum()) >= lacking or not gain[shard]:
+            # What is dropped as a whole goes first: the rest needs room to be copied to.
+            for shard in np.lexsort((-gain, needed > 0)):
+                if before - int(self._stored.sum()) >= lacking:
                     break
-                self._keep(int(shard), first, last)
+                if gain[shard]:
+                    self._keep(int(shard), first, last)
             return before - int(self._stored.sum())
         return 0
 

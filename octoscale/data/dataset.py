@@ -1,5 +1,7 @@
 """A packed data set, wherever it is: its index on this node, and what reads and fetches its images."""
 
+import os
+import platform
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,12 +14,14 @@ from pathlib import Path
 from octoscale.data.cache import ShardCache
 from octoscale.data.config import DataConfig
 from octoscale.data.index import MANIFEST_NAME, Index, Manifest, file_sha256, read_manifest
+from octoscale.data.lease import Lease, shared
 from octoscale.data.plan import rank_batch_size
 from octoscale.data.prefetch import READY_BATCHES, Arrivals, Everything, Fetcher, Follower
 from octoscale.data.reader import ImageReader
 from octoscale.data.shard_files import ShardFiles
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
+from octoscale.data.temporary import replacing
 from octoscale.data.verified import VerifiedStore
 from octoscale.errors import OctoscaleError
 
@@ -66,7 +70,8 @@ class DataSet:
         if self.store is None:
             return
         shards = self.index.manifest.shards
-        with _explained(self.store.url, self.index.directory.parent):
+        directory = self.index.directory
+        with _explained(self.store.url, directory.parent), shared(directory):
             cache = ShardCache(VerifiedStore(self.store, self.index), self.index, self._files(), None)
             cache.check_room()
             with ThreadPoolExecutor(_DOWNLOADS) as pool:
@@ -84,9 +89,18 @@ class DataSet:
         if self.store is None:
             return ""
         path = self.index.directory / ".node"
-        with suppress(FileExistsError), path.open("x") as file:
-            file.write(uuid.uuid4().hex)
-        return path.read_text()
+        with _explained(self.store.url, self.index.directory.parent):
+            if not path.exists():
+                # It appears whole, and the first one stays.
+                temporary = path.with_name(f".node-{uuid.uuid4().hex}")
+                temporary.write_text(uuid.uuid4().hex)
+                with suppress(FileExistsError):
+                    os.link(temporary, path)
+                temporary.unlink()
+            # A copy of the folder, in an image of a machine, is another folder.
+            boot = Path("/proc/sys/kernel/random/boot_id")
+            machine = boot.read_text().strip() if boot.exists() else platform.node()
+            return f"{path.read_text()} {machine}"
 
     def arrivals(
         self, config: DataConfig, *, global_batch_size: int, rank: int, nodes: list[str], start: int, attempt: str
@@ -100,18 +114,27 @@ class DataSet:
         """
         if self.store is None:
             return Everything()
+        with _explained(self.store.url, self.index.directory.parent):
+            return self._remote_arrivals(config, global_batch_size, rank, nodes, start, attempt)
+
+    def _remote_arrivals(
+        self, config: DataConfig, global_batch_size: int, rank: int, nodes: list[str], start: int, attempt: str
+    ) -> Arrivals:
+        assert self.store is not None
         node_ranks = [other for other, node in enumerate(nodes) if node == nodes[rank]]
         directory = self.index.directory
         lock = directory / f"fetching-{attempt}.lock"
         if rank != node_ranks[0]:
             return Follower(self._files(), self.index, lock, node_ranks.index(rank))
+        # Before the cache looks at what is there: an attempt that is ending may still drop some.
+        lease = Lease(directory, exclusive=config.mode == "windowed")
         size = rank_batch_size(global_batch_size, len(nodes))
         cache = ShardCache(VerifiedStore(self.store, self.index), self.index, self._files(), self._budget_bytes(config))
         cache.check_room()
         columns = [slice(other * size, (other + 1) * size) for other in node_ranks]
         # A DataLoader asks for two batches for each worker before it gives the first.
         ahead = READY_BATCHES + 2 * config.workers
-        return Fetcher(cache, self.index, columns, start=start, ahead=ahead, lock=lock)
+        return Fetcher(cache, lease, self.index, columns, start=start, ahead=ahead, lock=lock)
 
     def _files(self) -> ShardFiles:
         return ShardFiles(self.index, self.index.directory)
@@ -134,15 +157,12 @@ def _copy_index(store: Store, manifest: Manifest, directory: Path) -> None:
         path = directory / name
         if path.is_file() and file_sha256(path) == sha256:
             continue
-        temporary = path.with_name(f"{path.name}.partial")
-        try:
+        with replacing(path) as temporary:
             store.download(name, temporary)
             if file_sha256(temporary) != sha256:
                 raise OctoscaleError(f"{store.url}/{name} is damaged (its sha256 is not the manifest's); pack it again")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    (directory / MANIFEST_NAME).write_bytes(manifest.dump())
+    with replacing(directory / MANIFEST_NAME) as temporary:
+        temporary.write_bytes(manifest.dump())
 
 
 @contextmanager

@@ -88,10 +88,11 @@ def _fill(
                 continue
             return
 
+    due = _Due(rows, arrivals, stop)
     loader = DataLoader(
         _Batches(reader),
         # Its annotation asks for lists; anything that `__getitems__` takes will do.
-        batch_sampler=cast(Any, _Due(rows, arrivals, stop)),
+        batch_sampler=cast(Any, due),
         collate_fn=_as_is,
         num_workers=workers,
         # Object-store clients and CUDA do not survive a fork.
@@ -116,7 +117,7 @@ def _fill(
     except BaseException as error:
         last = error
         # How the death of a worker shows depends on what it was doing.
-        if workers and isinstance(error, (RuntimeError, EOFError, ConnectionError)):
+        if workers and not due.failed and isinstance(error, (RuntimeError, EOFError, ConnectionError)):
             last = OctoscaleError(f"a data worker died ({error!r}); see whether this node ran out of memory")
     finally:
         # The last reference: the workers end now, not when the garbage is collected.
@@ -131,12 +132,20 @@ class _Due:
         self._rows = rows
         self._arrivals = arrivals
         self._stop = stop
+        self.failed = False
 
     def __iter__(self) -> Iterator[NDArray[np.integer]]:
+        try:
+            yield from self._rows_due()
+        except Exception:
+            self.failed = True
+            raise
+
+    def _rows_due(self) -> Iterator[NDArray[np.integer]]:
         for row in self._rows:
+            self._arrivals.wait_for(row, self._stop.is_set)
             if self._stop.is_set():
                 return
-            self._arrivals.wait_for(row, self._stop.is_set)
             yield row
 
 

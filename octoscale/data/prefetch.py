@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octoscale.data.cache import ShardCache
 from octoscale.data.index import Index
+from octoscale.data.lease import Lease
 from octoscale.data.schedule import NEVER, EpochUses
 from octoscale.data.shard_files import ShardFiles
 from octoscale.errors import OctoscaleError
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.02
 _THREADS = 4
-_TAKE_OVER_SECONDS = 30.0
+_STUCK_TRIES = 5
 # Batches that a loader keeps ready, beyond the one that is trained on.
 READY_BATCHES = 4
 
@@ -66,11 +67,13 @@ class Fetcher:
     """Fetches for all ranks of this node, the soonest needed first, in a few threads."""
 
     def __init__(
-        self, cache: ShardCache, index: Index, columns: Sequence[slice], *, start: int, ahead: int, lock: Path
-    ) -> None:
+        self, cache: ShardCache, lease: Lease, index: Index, columns: Sequence[slice], *,
+        start: int, ahead: int, lock: Path,
+    ) -> None:  # fmt: skip
         """Starts with the first plan.
 
         Args:
+            lease: of the cache's folder, taken before the cache looked at it; closed with this.
             columns: which part of each global batch each of this node's ranks reads; this process is the first.
             start: the first time to come.
             ahead: so many batches are read at a time; the cache must hold what they need together.
@@ -83,21 +86,22 @@ class Fetcher:
         self._ahead = ahead
         self._changed = threading.Condition()
         self._error: BaseException | None = None
-        self._closed = False
+        self._started = self._closed = False
         self._lock_path = lock
         self._alive = lock.open("w")
         flock(self._alive, LOCK_EX)
-        self._shared = self._share()
+        self._lease = lease
+        self._pending: list[tuple[NDArray[np.integer], int]] = []
+        self._planning = threading.Lock()
+        self._recovered = False
         self._threads = [threading.Thread(target=self._run, name=f"fetch-{n}", daemon=True) for n in range(_THREADS)]
 
     def plan(self, plan: NDArray[np.integer], start: int) -> None:
-        mine = np.concatenate([plan[:, columns] for columns in self._columns], axis=1)
-        timeline = self._cache.timeline
-        timeline.append(EpochUses(self._index, mine, start))
-        timeline.forget_before(self._positions.slowest())
+        self._check()
         with self._changed:
-            if not self._threads[0].is_alive():
-                self._cache.recover_parts(self._positions.slowest())
+            self._pending.append((plan, start))
+            if not self._started:
+                self._started = True
                 for thread in self._threads:
                     thread.start()
             self._changed.notify_all()
@@ -114,10 +118,11 @@ class Fetcher:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._cache.give_up()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
-        self._shared.close()
+        self._lease.close()
         self._alive.close()
         self._lock_path.unlink(missing_ok=True)
         self._positions.delete()
@@ -126,33 +131,22 @@ class Fetcher:
         if self._error is not None:
             raise self._error
 
-    def _share(self) -> IO[bytes]:
-        """Runs that keep everything share a cache; one that drops shards has it for itself."""
-        file = self._lock_path.with_name("in-use.lock").open("ab")
-        kind = LOCK_SH if self._cache.keeps_everything else LOCK_EX
-        deadline = time.monotonic() + _TAKE_OVER_SECONDS
-        while True:
-            try:
-                flock(file, kind | LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.close()
-                    raise OctoscaleError(
-                        f"another run uses the cache {self._lock_path.parent}, and a run with data.mode=windowed "
-                        "drops shards from it: give this run a data.cache_dir of its own"
-                    ) from None
-                # The processes of an attempt that just ended may take a moment to go.
-                time.sleep(0.5)
-            else:
-                return file
-
     def _run(self) -> None:
         try:
+            stuck = 0
             while not self._closed:
+                self._take_plans()
                 now = self._positions.slowest()
                 task = self._cache.take_most_urgent(now)
-                if task is None or not self._cache.fetch(*task, now):
-                    self._stand_by(task, now)
+                if task is not None and self._cache.fetch(*task, now):
+                    stuck = 0
+                    continue
+                # Where what is due has no room, and that stays so while no other thread is about to make or take some.
+                due = task is not None and task[1] <= now + self._ahead
+                stuck = stuck + 1 if due and not self._cache.is_busy and now == self._positions.slowest() else 0
+                if stuck == _STUCK_TRIES:
+                    raise OctoscaleError(self._cache.too_small(now, now + self._ahead))
+                self._stand_by()
         except BaseException as error:
             self._error = error
             self._closed = True
@@ -160,12 +154,26 @@ class Fetcher:
             self._lock_path.write_text(str(error))
             flock(self._alive, LOCK_UN)
 
-    def _stand_by(self, task: tuple[int, int] | None, now: int) -> None:
+    def _take_plans(self) -> None:
+        """Turn the plans that have come around; the loader, which brings them, does not wait for it."""
+        with self._planning:
+            while self._pending:
+                plan, start = self._pending[0]
+                if self._cache.is_complete:
+                    self._pending.pop(0)
+                    continue
+                mine = np.concatenate([plan[:, columns] for columns in self._columns], axis=1)
+                self._cache.timeline.append(EpochUses(self._index, mine, start))
+                self._cache.timeline.forget_before(self._positions.slowest())
+                if not self._recovered:
+                    self._recovered = True
+                    self._cache.recover_parts(self._positions.slowest())
+                self._pending.pop(0)
+
+    def _stand_by(self) -> None:
         """Nothing to fetch, or no room for it: wait for the batches to go on."""
-        if task is not None and task[1] <= now + self._ahead and not self._cache.is_busy:
-            raise OctoscaleError(self._cache.too_small(now, now + self._ahead))
         with self._changed:
-            if not self._closed:
+            if not (self._closed or self._pending):
                 self._changed.wait(timeout=0.2)
 
 

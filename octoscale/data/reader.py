@@ -1,5 +1,6 @@
 """Images by sample id, from the shards on this node's disk."""
 
+import os
 import struct
 import weakref
 import zlib
@@ -35,6 +36,10 @@ class Substitution:
     cause: str
 
 
+class _DamagedError(OctoscaleError):
+    """The image is there, but not as it was packed."""
+
+
 class ImageReader(Dataset[Tensor]):
     """A map from sample id to image, reading ranges of the shards under `directory`.
 
@@ -64,20 +69,22 @@ class ImageReader(Dataset[Tensor]):
         return self._stack([self._decode(int(sample_id)) for sample_id in sample_ids])
 
     def read_batch(self, sample_ids: Sequence[int] | NDArray[np.integer]) -> tuple[Tensor, list[Substitution]]:
-        """The same, but an image that cannot be had gives its place to another one of its identity.
+        """The same, but an image that is damaged gives its place to another one of its identity.
 
         Which one is a matter of its sample id alone, so every rank and worker chooses the same; images
         of the batch itself come last, as a pair of one image teaches nothing.
 
         Raises:
-            OctoscaleError: no image of the identity can be had.
+            OctoscaleError: no image of the identity is good, or one cannot be reached: what passes must not change
+                the batches.
         """
+        self._close_dropped()
         planned = [int(sample_id) for sample_id in sample_ids]
         images, substitutions = [], []
         for sample_id in planned:
             try:
                 images.append(self._decode(sample_id))
-            except OctoscaleError as error:
+            except _DamagedError as error:
                 image, substitute = self._substitute(sample_id, planned, error)
                 images.append(image)
                 substitutions.append(Substitution(sample_id, substitute, str(error)))
@@ -102,7 +109,7 @@ class ImageReader(Dataset[Tensor]):
         for row in others:
             try:
                 return self._decode(row), row
-            except OctoscaleError:
+            except _DamagedError:
                 continue
         raise OctoscaleError(
             f"no image of identity {self.index.identity_keys[identity]!r} can be read, all {len(others) + 1} were "
@@ -114,13 +121,18 @@ class ImageReader(Dataset[Tensor]):
         if not 0 <= sample_id < len(index):
             raise IndexError(f"sample id {sample_id} of {len(index)} images")
         try:
-            image = decode_image(self._bytes(sample_id))
+            data = self._bytes(sample_id)
+            try:
+                image = decode_image(data)
+            except OctoscaleError as error:
+                raise _DamagedError(str(error)) from error
             if image.shape != (index.image_size, index.image_size, 3):
-                raise OctoscaleError(f"decoded to {image.shape[1]}×{image.shape[0]} pixels, not {index.image_size}")
+                raise _DamagedError(f"decoded to {image.shape[1]}×{image.shape[0]} pixels, not {index.image_size}")
         except (OSError, OctoscaleError) as error:
             name = index.manifest.shards[index.shard_ids[sample_id]].name
             where = self.directory / name if self.store is None else f"{self.store.url}/{name}"
-            raise OctoscaleError(
+            kind = _DamagedError if isinstance(error, _DamagedError) else OctoscaleError
+            raise kind(
                 f"sample {sample_id} at byte {index.offsets[sample_id]} of {where} cannot be read: {error}; "
                 "restore the shard or pack the data set again"
             ) from error
@@ -129,13 +141,13 @@ class ImageReader(Dataset[Tensor]):
     def _bytes(self, sample_id: int) -> bytes:
         """The packed bytes: from the open shard, from the one that may have taken its place, or from where it came."""
         index, shard = self.index, int(self.index.shard_ids[sample_id])
-        problem: OSError | OctoscaleError | None = None
+        problem: OSError | _DamagedError | None = None
         for _ in range(2):
             try:
                 data = self._shard(shard).read(index, sample_id)
                 if data is not None:
                     return self._checked(sample_id, data)
-            except (OSError, OctoscaleError) as error:
+            except (OSError, _DamagedError) as error:
                 problem = error
             if (stale := self._open.pop(shard, None)) is not None:
                 stale.close()
@@ -144,10 +156,11 @@ class ImageReader(Dataset[Tensor]):
             raise problem
         start, size = int(index.offsets[sample_id]), int(index.sizes[sample_id])
         for _ in range(_ATTEMPTS):
+            # The store tries again by itself; here only what came is looked at.
+            data = self.store.read_range(index.manifest.shards[shard].name, start, start + size)
             try:
-                data = self.store.read_range(index.manifest.shards[shard].name, start, start + size)
                 return self._checked(sample_id, data)
-            except OctoscaleError as error:
+            except _DamagedError as error:
                 problem = error
         assert problem is not None
         raise problem
@@ -155,9 +168,9 @@ class ImageReader(Dataset[Tensor]):
     def _checked(self, sample_id: int, data: bytes) -> bytes:
         size = int(self.index.sizes[sample_id])
         if len(data) < size:
-            raise OctoscaleError(f"the shard ends after {len(data)} of {size} bytes")
+            raise _DamagedError(f"the shard ends after {len(data)} of {size} bytes")
         if zlib.crc32(data) != self.index.crc32[sample_id]:
-            raise OctoscaleError("its bytes are not those that were packed (crc32 differs)")
+            raise _DamagedError("its bytes are not those that were packed (crc32 differs)")
         return data
 
     def _shard(self, shard: int) -> OpenShard:
@@ -169,6 +182,12 @@ class ImageReader(Dataset[Tensor]):
         # Last used goes last: the first one is the longest unused.
         self._open[shard] = opened
         return opened
+
+    def _close_dropped(self) -> None:
+        """Close shards that the cache has dropped: an open file keeps its place on the disk."""
+        for shard, opened in list(self._open.items()):
+            if os.fstat(opened.descriptor).st_nlink == 0:
+                self._open.pop(shard).close()
 
     def _start(self) -> None:
         self._files = ShardFiles(self.index, self.directory)

@@ -1,6 +1,7 @@
 """What a node's disk holds of a remote data set's shards: whole files, and parts with some of their images."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octoscale.data.index import Index
+from octoscale.data.temporary import replacing
 
 _TRAILER = np.dtype("<i8")
 
@@ -94,20 +96,24 @@ class ShardFiles:
     def add(self, shard: int, images: dict[int, bytes]) -> None:
         """Store these images (bytes by sample id) beside those of the part that is there."""
         part = self._open_part(shard)
-        kept: dict[int, bytes] = {}
-        if part is not None and part.rows is not None:
-            kept = {int(row): part.read(self._index, int(row)) or b"" for row in part.rows}
-            part.close()
-        self._write_part(shard, kept | images)
+        kept = [] if part is None or part.rows is None else part.rows.tolist()
+
+        def image(row: int) -> bytes | None:
+            return images[row] if row in images or part is None else part.read(self._index, row)
+
+        try:
+            self._write_part(shard, sorted({*kept, *images}), image)
+        finally:
+            if part is not None:
+                part.close()
 
     def keep_only(self, shard: int, rows: NDArray[np.integer]) -> None:
         """Drop all images but `rows`."""
         source = self.open(shard)
         try:
-            found = {int(row): source.read(self._index, int(row)) for row in rows}
+            self._write_part(shard, np.sort(rows).tolist(), lambda row: source.read(self._index, row))
         finally:
             source.close()
-        self._write_part(shard, {row: data for row, data in found.items() if data is not None})
         self.whole(shard).unlink(missing_ok=True)
 
     def delete(self, shard: int) -> None:
@@ -116,26 +122,33 @@ class ShardFiles:
         self.whole(shard).unlink(missing_ok=True)
 
     def _open_part(self, shard: int) -> OpenShard | None:
+        """The part that is there; None without one, or where a crash of the machine left it damaged."""
         try:
             descriptor = os.open(self.part(shard), os.O_RDONLY)
         except FileNotFoundError:
             return None
         end = os.fstat(descriptor).st_size - _TRAILER.itemsize
-        count = int(np.frombuffer(os.pread(descriptor, _TRAILER.itemsize, end), _TRAILER)[0])
-        table = np.frombuffer(os.pread(descriptor, 16 * count, end - 16 * count), "<i8").reshape(2, count)
-        return OpenShard(descriptor, table[0], table[1])
+        if end >= 0:
+            count = int(np.frombuffer(os.pread(descriptor, _TRAILER.itemsize, end), _TRAILER)[0])
+            start = end - 16 * count
+            if count >= 0 and start >= 0:
+                rows, places = np.frombuffer(os.pread(descriptor, 16 * count, start), "<i8").reshape(2, count)
+                of_shard = (rows >= 0) & (rows < len(self._index)) & (places >= 0) & (places <= start)
+                if of_shard.all() and (np.diff(rows) > 0).all():
+                    return OpenShard(descriptor, rows, places)
+        os.close(descriptor)
+        return None
 
-    def _write_part(self, shard: int, images: dict[int, bytes]) -> None:
-        path = self.part(shard)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = sorted(images)
-        sizes = [len(images[row]) for row in rows]
-        temporary = path.with_name(f"{path.name}.partial")
-        try:
-            with temporary.open("wb") as file:
-                file.writelines(images[row] for row in rows)
-                np.array([rows, np.cumsum(sizes) - sizes], "<i8").tofile(file)
-                np.array([len(rows)], _TRAILER).tofile(file)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _write_part(self, shard: int, rows: list[int], image: Callable[[int], bytes | None]) -> None:
+        """The images of `rows` (ascending) that `image` gives; one at a time is in memory."""
+        held: list[int] = []
+        sizes: list[int] = []
+        with replacing(self.part(shard)) as temporary, temporary.open("wb") as file:
+            for row in rows:
+                data = image(row)
+                if data is not None:
+                    file.write(data)
+                    held.append(row)
+                    sizes.append(len(data))
+            np.array([held, np.cumsum([0, *sizes])[:-1]], "<i8").tofile(file)
+            np.array([len(held)], _TRAILER).tofile(file)

@@ -1,19 +1,16 @@
 """Shards and images from where the data set is kept, as they were packed or not at all."""
 
 import logging
-import os
+import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octoscale.data.index import Index, file_sha256
 from octoscale.data.storage import Store
+from octoscale.data.temporary import replacing
 from octoscale.errors import OctoscaleError
 
 logger = logging.getLogger(__name__)
@@ -25,10 +22,15 @@ _ATTEMPTS = 3
 
 
 class VerifiedStore:
-    """The shards of a data set under `store`; what comes is compared with the checksums of its manifest and index."""
+    """The shards of a data set under `store`; what comes is compared with the checksums of its manifest and index.
+
+    Attributes:
+        stop: set it, and what is under way is given up.
+    """
 
     def __init__(self, store: Store, index: Index) -> None:
         self.store = store
+        self.stop = threading.Event()
         self._index = index
 
     def download(self, shard: int, path: Path) -> None:
@@ -40,8 +42,9 @@ class VerifiedStore:
             OctoscaleError: it cannot be read, or is damaged where it comes from: shard, offset and sample id.
         """
         entry = self._index.manifest.shards[shard]
-        with _alone(path.with_name(f"{path.name}.partial")) as temporary:
+        with replacing(path) as temporary:
             if path.exists():
+                temporary.unlink()
                 return
             for attempt in range(_ATTEMPTS):
                 self.store.download(entry.name, temporary, entry.size_bytes)
@@ -50,7 +53,6 @@ class VerifiedStore:
                 logger.warning("%s/%s came with wrong bytes, attempt %d", self.store.url, entry.name, attempt + 1)
             else:
                 raise OctoscaleError(self._damage(shard, temporary))
-            temporary.replace(path)
 
     def read(self, shard: int, rows: NDArray[np.integer]) -> dict[int, bytes]:
         """The images `rows` (sample ids of this shard), in as few requests as pay.
@@ -83,7 +85,8 @@ class VerifiedStore:
         for row in rows[np.argsort(self._index.offsets[rows])]:
             start = int(self._index.offsets[row])
             end = start + int(self._index.sizes[row])
-            if ranges and start - ranges[-1][1] <= _GAP_BYTES:
+            near = ranges and start - ranges[-1][1] <= _GAP_BYTES
+            if near and end - ranges[-1][0] <= self.store.config.part_bytes:
                 ranges[-1] = ranges[-1][0], end
             else:
                 ranges.append((start, end))
@@ -101,34 +104,3 @@ class VerifiedStore:
                     message += f", first in sample {row} at byte {self._index.offsets[row]}"
                     break
         return f"{message}; restore it or pack the data set again"
-
-
-def sweep(folder: Path) -> None:
-    """Delete what killed processes left half in `folder`, but nothing that is under way."""
-    for temporary in folder.glob("*.partial"):
-        with suppress(OSError), temporary.open("rb") as file:
-            flock(file, LOCK_EX | LOCK_NB)
-            temporary.unlink()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[Path]:
-    """Hold the temporary file `path`, alone among processes; it is gone afterwards, renamed or deleted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = _locked(path)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _locked(path: Path) -> IO[bytes]:
-    while True:
-        file = path.open("ab")
-        flock(file, LOCK_EX)
-        # Whoever had it before has renamed or deleted it: then this is another file now.
-        with suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                return file
-        file.close()

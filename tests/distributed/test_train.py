@@ -58,7 +58,8 @@ def run(world: World, values: dict[str, Any]) -> str:
 
 def test_a_run_may_change_its_number_of_ranks_when_it_resumes(tmp_path: Path, small_run: Any) -> None:
     def values(name: str, steps: int) -> dict[str, Any]:
-        return small_run(tmp_path / name, steps=steps, optimizer={"learning_rate": 1e-3})
+        # Not AdamW, which makes much of the smallest gradients' rounding.
+        return small_run(tmp_path / name, steps=steps, optimizer={"name": "sgd", "learning_rate": 1e-2})
 
     run(World(), values("one", 6))
     run(World(), values("grows", 3))

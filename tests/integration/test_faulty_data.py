@@ -88,7 +88,7 @@ def _nothing_is_left() -> Iterator[None]:
 def config_of(small_run: SmallRun, tmp_path: Path, url: str, endpoint: str | None = None, **data: Any) -> Config:
     storage = {"endpoint_url": endpoint, "timeout_seconds": 1.0, "deadline_seconds": 20.0}
     values = small_run(tmp_path / "run", data={"url": url, "cache_dir": str(tmp_path / "cache"), **data})
-    return Config.model_validate({**values, "global_batch_size": 8, "storage": storage})
+    return Config.model_validate({**values, "steps": 10_000, "global_batch_size": 8, "storage": storage})
 
 
 def batches_of(config: Config, steps: int = STEPS) -> list[tuple[list[int], torch.Tensor]]:

@@ -122,16 +122,17 @@ def test_a_batch_that_the_workers_cannot_share_is_refused_before_ray_starts(tmp_
     assert "global_batch_size 16 does not divide into whole pairs on 3 ranks" in told
 
 
-def damage_an_image_of_rank_1(packed: Path, values: dict[str, Any]) -> None:
+def damage_a_person_of_rank_1(packed: Path, values: dict[str, Any]) -> None:
     index = Index.load(packed)
     plan = epoch_plan(
         index.images_per_identity, global_batch_size=values["global_batch_size"], seed=values["seed"], epoch=0
     )
-    sample_id = rank_rows(plan, 1, 2)[0, 0]
-    shard = packed / index.manifest.shards[index.shard_ids[sample_id]].name
-    content = bytearray(shard.read_bytes())
-    content[int(index.offsets[sample_id]) + int(index.sizes[sample_id]) // 2] ^= 0xFF
-    shard.write_bytes(content)
+    identity = int(index.identity_of(rank_rows(plan, 1, 2)[0, 0]))
+    for sample_id in range(*index.identity_offsets[identity : identity + 2].tolist()):
+        shard = packed / index.manifest.shards[index.shard_ids[sample_id]].name
+        content = bytearray(shard.read_bytes())
+        content[int(index.offsets[sample_id]) + int(index.sizes[sample_id]) // 2] ^= 0xFF
+        shard.write_bytes(content)
 
 
 def test_damaged_data_on_one_rank_ends_the_run_at_once_with_its_message(
@@ -140,12 +141,13 @@ def test_damaged_data_on_one_rank_ends_the_run_at_once_with_its_message(
     packed = tmp_path / "packed"
     shutil.copytree(packed_faces, packed)
     values = small_run(tmp_path / "out", data={"url": str(packed)})
-    damage_an_image_of_rank_1(packed, values)
+    damage_a_person_of_rank_1(packed, values)
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(values))
     process = start(file, "--workers", "2")
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 1, told
+    assert told.count("no image of identity") == 1, told
     assert told.count("its bytes are not those that were packed") == 1, told
     # One attempt, of which nobody shows the inside.
     assert told.count("2 ranks × 8") == 1, told

@@ -1,8 +1,6 @@
 """The shards of a remote data set on this node; the remote one is fsspec's in memory."""
 
-import multiprocessing
 import shutil
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from octoscale.data.pack import pack
 from octoscale.data.schedule import EpochUses
 from octoscale.data.shard_files import ShardFiles
 from octoscale.data.storage import Store
-from octoscale.data.verified import VerifiedStore, _alone
+from octoscale.data.verified import VerifiedStore
 from octoscale.errors import OctoscaleError
 from tests.unit.data.conftest import MakeFolder
 
@@ -233,31 +231,3 @@ def test_a_full_disk_is_said_before_anything_is_fetched(
 
     with pytest.raises(OctoscaleError, match=r"is full: .* GiB are free; choose another data.cache_dir"):
         cache.check_room()
-
-
-def test_what_a_killed_process_left_half_is_swept_but_not_what_is_under_way(
-    remote: Store, packed: Index, tmp_path: Path
-) -> None:
-    cache = make_cache(remote, packed, tmp_path / "cache")
-    left = cache.files.whole(0).with_name("shard-000000.tar.partial")
-    left.write_bytes(b"half")
-    under_way = cache.files.whole(1).with_name("shard-000001.tar.partial")
-    holder = multiprocessing.get_context("spawn").Process(target=hold, args=(under_way,))
-    holder.start()
-    while not under_way.exists():
-        time.sleep(0.02)
-    time.sleep(0.1)
-
-    make_cache(remote, packed, tmp_path / "cache")
-
-    assert not left.exists()
-    assert under_way.exists()
-    holder.kill()
-    holder.join()
-    make_cache(remote, packed, tmp_path / "cache")
-    assert not under_way.exists()
-
-
-def hold(path: Path) -> None:
-    with _alone(path):
-        time.sleep(60)

@@ -85,3 +85,15 @@ def test_nothing_is_left_of_a_deleted_shard(packed: Index, files: ShardFiles) ->
 
     assert files.stored_bytes(0) == 0
     assert not list(Path(packed.directory / "shards").glob("shard-000000*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 40, bytes(7) + b"\x7f"])
+def test_a_part_that_a_crash_damaged_is_none(packed: Index, files: ShardFiles, content: bytes) -> None:
+    rows = rows_of(packed, 0)
+    files.keep_only(0, rows[:2])
+    files.part(0).write_bytes(content)
+
+    assert len(files.part_rows(0)) == 0
+    assert not files.holds(0, rows[:1])
+    with pytest.raises(FileNotFoundError):
+        files.open(0)
