@@ -33,6 +33,10 @@ def array_name(field: str) -> str:
     return f"index/{field}.npy"
 
 
+# All files of an index but the manifest.
+INDEX_NAMES = (*map(array_name, ARRAYS), KEYS_NAME, SAMPLE_NAMES_NAME)
+
+
 def shard_name_fault(name: str) -> str:
     """Why this cannot be a shard's name relative to the data set; "" if it can.
 
