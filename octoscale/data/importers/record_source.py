@@ -141,8 +141,9 @@ class RecordSource:
 def open_records(url: str) -> RecordSource:
     """The images of the ``.rec`` file at `url`; without an ``.idx`` beside it the file is walked over once more.
 
-    A first record without an image is insightface's header: its labels say where the image records end. All others
-    that hold no image describe identities.
+    A first record of two labels without an image is insightface's header: the first label says where the image records
+    end, and all others that hold no image describe identities. Without a header every record without an image is a
+    damaged one.
 
     Raises:
         OctoscaleError: damaged, truncated or not RecordIO.
@@ -161,7 +162,7 @@ def open_records(url: str) -> RecordSource:
     data = store.read_range(name, int(starts[0]), int(ends[0]))
     where = f"record {keys[0]} at byte {starts[0]} of {url}"
     header = parse_record(read_record(data, 0, where), where)
-    if header.image:
+    if header.image or len(header.labels) < 2 or len(header.labels) == _LANDMARK_LABELS:
         return RecordSource(url, [], store, name, starts, ends, keys, surely_images=int(keys[-1]) + 1)
     end = header.labels[0]
     if not 1 <= end <= 2**53:

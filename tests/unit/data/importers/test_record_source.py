@@ -85,6 +85,20 @@ def test_records_without_an_image_are_told_apart_by_the_header(tmp_path: Path) -
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("labels", [3.0, [3.0, *range(10)]])
+def test_a_first_image_without_bytes_is_a_damaged_one_and_no_header(
+    tmp_path: Path, labels: float | list[float]
+) -> None:
+    contents = [payload(labels), *(payload(number % 2, encode(number)) for number in range(6)), payload(0)]
+    write_records(tmp_path / "faces", contents)
+
+    report = pack(str(tmp_path / "faces"), str(tmp_path / "packed"))
+
+    assert report.images == 6
+    causes = {item.name: item.cause for item in report.excluded_images}
+    assert causes == dict.fromkeys(["record 0", "record 7"], "the record holds no image")
+
+
 def test_beyond_two_to_the_24_the_header_is_inexact_and_the_records_decide(tmp_path: Path) -> None:
     # float32 keeps every second number there: 16,777,219 images end at record 16,777,220, said as such or one off.
     end = 2**24 + 3
