@@ -55,7 +55,7 @@ class PackState:
             what = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
             raise OctoscaleError(
                 f"the packing to be resumed at {self._store.url} is another one: {what}; "
-                "give the same source and options, or begin anew with --overwrite and without --resume"
+                "give the same source and options, or begin anew with --overwrite, without --resume"
             )
 
     @property
@@ -143,7 +143,9 @@ class PackState:
         self._store.write(_SETTINGS_NAME, json.dumps(settings, indent=1, sort_keys=True).encode())
 
     def _damaged(self, name: str, cause: object) -> OctoscaleError:
-        return OctoscaleError(f"{self._store.url}/{name} is damaged ({cause}); begin anew with --overwrite")
+        return OctoscaleError(
+            f"{self._store.url}/{name} is damaged ({cause}); begin anew with --overwrite, without --resume"
+        )
 
 
 def _folder(part: str) -> str:

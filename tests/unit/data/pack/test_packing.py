@@ -275,7 +275,7 @@ def test_resume_wins_over_overwrite(make_folder: MakeFolder, tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         pack(source, destination, overwrite=True, progress=stop_at("write"))
 
-    with pytest.raises(OctoscaleError, match=r"seed was 0, is 1; .* --overwrite and without --resume"):
+    with pytest.raises(OctoscaleError, match=r"seed was 0, is 1; .* --overwrite, without --resume"):
         pack(source, destination, overwrite=True, resume=True, seed=1)
     calls: list[tuple[str, int, int]] = []
     pack(source, destination, overwrite=True, resume=True, progress=lambda *call: calls.append(call))
