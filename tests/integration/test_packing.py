@@ -149,9 +149,16 @@ def upload(folder: Path, url: str) -> None:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of all single reads of stores, as they happen."""
+    """The names of all single reads of stores and of each range, as they happen."""
     found: list[str] = []
-    for method in ("read", "read_range", "download"):
+    read_ranges = Store.read_ranges
+
+    def counted_ranges(self: Store, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+        found.extend([name] * len(ranges))
+        return read_ranges(self, name, ranges)
+
+    monkeypatch.setattr(Store, "read_ranges", counted_ranges)
+    for method in ("read", "download"):
         original = getattr(Store, method)
 
         def counted(self: Store, name: str, *arguments: object, original: object = original) -> object:

@@ -75,11 +75,12 @@ class Source(Protocol):
     def request(self, entries: NDArray[np.int64]) -> Request:
         """A request of these entries."""
 
-    def near(self, entries: NDArray[np.int64], directory: Path) -> "Source":
+    def near(self, entries: NDArray[np.int64], runs: NDArray[np.int64], directory: Path) -> "Source":
         """A source with the same entries that is fast when these are read in short runs.
 
         Args:
             entries: sorted by identity.
+            runs: the first row of each run in `entries`.
             directory: a temporary folder for copies.
         """
 
@@ -153,7 +154,7 @@ class FileSource:
         names = tuple(self._names[entry] for entry in entries.tolist())
         return FileRequest(self._store, names, tuple(self._labels[entries].tolist()), landmarks)
 
-    def near(self, entries: NDArray[np.int64], directory: Path) -> Source:
+    def near(self, entries: NDArray[np.int64], runs: NDArray[np.int64], directory: Path) -> Source:
         return self
 
     def may_have_landmarks(self) -> bool:

@@ -14,7 +14,7 @@ from octoscale.data.index import MANIFEST_NAME, Manifest, Shard
 from octoscale.data.index_writer import write_index
 from octoscale.data.names import Names
 from octoscale.data.pack.destination import begin, clear_old, refuse_inside, store_of, whole_report
-from octoscale.data.pack.layout import assign_shards, image_offsets
+from octoscale.data.pack.layout import assign_shards, image_offsets, run_starts
 from octoscale.data.pack.report import REPORT_NAME, PackReport, Progress, silent
 from octoscale.data.pack.rules import Rules, Selection, choose
 from octoscale.data.pack.shards import write_shards
@@ -128,7 +128,7 @@ def _write_parts(
     written = []
     with tempfile.TemporaryDirectory(prefix="octoscale-pack-") as temporary:
         entries = np.concatenate([selection.entries for selection in selections])
-        source = source.near(entries, Path(temporary))
+        source = source.near(entries, _all_run_starts(selections), Path(temporary))
         for selection, layout in zip(selections, layouts, strict=True):
             store = store_of(destination, selection.part)
             show = partial(_count_on, progress, before, total)
@@ -161,6 +161,15 @@ def _write_index(
     return write_index(
         destination, arrays, keys=selection.keys, names=names, shards=shards, image_size=selection.image_size
     )
+
+
+def _all_run_starts(selections: tuple[Selection, ...]) -> NDArray[np.int64]:
+    """First rows of the runs of all parts, one part after the other."""
+    starts, before = [], 0
+    for selection in selections:
+        starts.append(before + run_starts(selection.identity_offsets))
+        before += len(selection.entries)
+    return np.concatenate(starts)
 
 
 def _count_on(progress: Progress, before: int, total: int, stage: str, done: int, _: int) -> None:
