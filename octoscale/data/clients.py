@@ -2,17 +2,19 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import fsspec
 
-from octoscale.data.objects import Objects, TransientError
+from octoscale.data.objects import Objects, TransientError, remaining
 from octoscale.data.objects_fsspec import FilesystemObjects, S3Objects
 from octoscale.data.storage_config import S3_SCHEMES, StorageConfig, scheme_of
 from octoscale.errors import OctoscaleError
 
+# How often who waits for a connection looks for the wish to give up.
+_LOOK_SECONDS = 0.1
 _EXTRAS = {"s3": "octoscale[s3]", "s3a": "octoscale[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 
 
@@ -40,11 +42,14 @@ class Clients:
             self._open = {key: kept for key, kept in self._open.items() if kept is not objects}
 
     @contextmanager
-    def slot(self, config: StorageConfig, seconds: float) -> Iterator[None]:
-        """One of the process's connections."""
+    def slot(self, config: StorageConfig, seconds: float, is_stopped: Callable[[], bool]) -> Iterator[None]:
+        """One of the process's connections; none is waited for once `is_stopped`."""
         with self._lock:
             slots = self._slots.setdefault(config, threading.BoundedSemaphore(config.connections))
-        if not slots.acquire(timeout=seconds):
+        left = remaining(seconds)
+        while not slots.acquire(timeout=min(left(), _LOOK_SECONDS)):
+            if left() and not is_stopped():
+                continue
             raise TransientError("busy", f"all {config.connections} connections were taken for {seconds:.1f} s")
         try:
             yield

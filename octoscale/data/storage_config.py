@@ -37,7 +37,7 @@ class StorageConfig(Settings):
         20.0, gt=0, description="The longest wait for a connection, and the longest silence while reading."
     )
     deadline_seconds: float = Field(
-        300.0, gt=0, description="The time limit of one operation, a whole file included, over all its retries."
+        300.0, gt=0, description="How long an operation is tried again without getting on, from its last part on."
     )
     part_bytes: int = Field(
         8 * 2**20, ge=2**16, le=2**28, description="The length of the ranges in which large objects are fetched."
