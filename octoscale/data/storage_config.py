@@ -13,7 +13,8 @@ from octoscale.settings import Settings
 S3_SCHEMES = ("s3", "s3a")
 OBSTORE_SCHEMES = (*S3_SCHEMES, "gs", "az", "azure", "abfs", "abfss")
 _LOCAL_SCHEMES = ("file", "local")
-_PASSWORD = re.compile(r"^([^/]*://)[^/@]*:[^/]*@")
+# A password may hold a "/"; a port followed by a path may have an "@" in that.
+_PASSWORD = re.compile(r"^([^/]*://)[^/@]*:(?!\d+(?:/|$)).*@")
 
 
 class StorageConfig(Settings):
