@@ -462,3 +462,24 @@ def test_few_images_are_read_at_a_time(
 
     assert sum(requested) == 160
     assert max(requested) == 32
+
+
+def test_a_huge_file_is_excluded_without_being_read(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_folder({"a": 2})
+    with (source / "a/huge.jpg").open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    read = Store.read
+    names: list[str] = []
+
+    def reading(self: Store, name: str) -> bytes:
+        names.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(Store, "read", reading)
+    report = pack(str(source), str(tmp_path / "packed"))
+
+    assert report.excluded_images == (Excluded("a/huge.jpg", "the file has more than 64 MiB"),)
+    assert "a/000.jpg" in names
+    assert "a/huge.jpg" not in names
