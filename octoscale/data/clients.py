@@ -1,6 +1,7 @@
 """The open clients of this process, and how many requests they may have under way. The only importer of fsspec."""
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ class Clients:
 def _opened(url: str, root: str, config: StorageConfig) -> Objects:
     scheme = scheme_of(url)
     try:
+        if scheme in S3_SCHEMES:
+            _check_aws_environment(config)
         if config.backend == "obstore":
             from octoscale.data.objects_obstore import ObstoreObjects
 
@@ -77,10 +80,40 @@ def _opened(url: str, root: str, config: StorageConfig) -> Objects:
         package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
         advice = f"pip install {package}" if package else str(error)
         raise OctoscaleError(f"{url} needs a package that is not installed: {advice}") from error
+    except OctoscaleError:
+        raise
     except ValueError as error:
+        if scheme in S3_SCHEMES:
+            # Without the cause, which may quote a password.
+            raise OctoscaleError(
+                f"cannot open {url}: its server or region is not valid; check endpoint_url and region in ~/.aws/config"
+            ) from None
         raise OctoscaleError(
             f"cannot open {url}: the scheme {scheme!r} is not known; use a local path, s3:// or gs://"
         ) from error
+
+
+def _check_aws_environment(config: StorageConfig) -> None:
+    """What the clients would tell late, or by an error of their own.
+
+    Raises:
+        OctoscaleError: the variable, and what to give.
+    """
+    import botocore.session
+
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        url = os.environ.get(name)
+        if url and config.endpoint_url is None and not re.match(r"https?://[^/]", url):
+            # It may hold a password.
+            shown = "what it holds" if "@" in url else repr(url)
+            raise OctoscaleError(f"{name}: {shown} is not the URL of a server; give http://host:port or https://host")
+    session = botocore.session.Session()
+    profile = session.get_config_variable("profile")
+    if profile is not None and profile not in session.available_profiles:
+        raise OctoscaleError(
+            f"AWS_PROFILE: the profile {profile!r} is not in ~/.aws/config or ~/.aws/credentials; "
+            "give one that is there, or unset it"
+        )
 
 
 def _filesystem(url: str, **options: Any) -> Any:

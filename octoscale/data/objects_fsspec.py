@@ -200,6 +200,8 @@ def _translated(error: Exception) -> OSError | None:
         return TransientError(cause, str(error) or type(error).__name__)
     if isinstance(error, OSError):
         return error
+    if isinstance(error, ValueError) and "Invalid endpoint" in str(error):
+        return OSError("the server's endpoint_url in ~/.aws/config is not a URL")
     return OSError(str(error)) if _is_any(error, _OTHER) else None
 
 
