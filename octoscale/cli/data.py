@@ -1,7 +1,11 @@
 """Commands of data sets: pack, index, inspect."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,7 +78,7 @@ def pack(
     )
     opened = open_source(source, form=form, root=root, columns=Columns(path_column, identity_column))
     try:
-        with stages(errors, quiet=quiet) as show:
+        with _sigterm_as_ctrl_c(), stages(errors, quiet=quiet) as show:
             report = pack_source(
                 opened, destination, rules=rules, shard_bytes=shard_mib * 2**20, image_size=image_size, seed=seed,
                 overwrite=overwrite, resume=resume, workers=workers, progress=show,
@@ -140,6 +144,21 @@ def inspect(
             (figures / "images_per_identity.png").write_bytes(draw_histogram(view.index))
             (figures / "contact_sheet.png").write_bytes(draw_contact_sheet(view, seed=seed))
             errors.print(f"drew {figures}/images_per_identity.png and contact_sheet.png", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Schedulers end a job by SIGTERM, which alone would leave copies in the temporary folder."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        # None: a handler that Python did not set and cannot put back.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _tell_excluded(report: "PackReport", where: str) -> None:

@@ -1,18 +1,21 @@
 """The open clients of this process, and how many requests they may have under way. The only importer of fsspec."""
 
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import fsspec
 
-from octoscale.data.objects import Objects, TransientError
+from octoscale.data.objects import Objects, TransientError, remaining
 from octoscale.data.objects_fsspec import FilesystemObjects, S3Objects
 from octoscale.data.storage_config import S3_SCHEMES, StorageConfig, scheme_of
 from octoscale.errors import OctoscaleError
 
+# How often who waits for a connection looks for the wish to give up.
+_LOOK_SECONDS = 0.1
 _EXTRAS = {"s3": "octoscale[s3]", "s3a": "octoscale[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 
 
@@ -40,11 +43,14 @@ class Clients:
             self._open = {key: kept for key, kept in self._open.items() if kept is not objects}
 
     @contextmanager
-    def slot(self, config: StorageConfig, seconds: float) -> Iterator[None]:
-        """One of the process's connections."""
+    def slot(self, config: StorageConfig, seconds: float, is_stopped: Callable[[], bool]) -> Iterator[None]:
+        """One of the process's connections; none is waited for once `is_stopped`."""
         with self._lock:
             slots = self._slots.setdefault(config, threading.BoundedSemaphore(config.connections))
-        if not slots.acquire(timeout=seconds):
+        left = remaining(seconds)
+        while not slots.acquire(timeout=min(left(), _LOOK_SECONDS)):
+            if left() and not is_stopped():
+                continue
             raise TransientError("busy", f"all {config.connections} connections were taken for {seconds:.1f} s")
         try:
             yield
@@ -61,6 +67,8 @@ class Clients:
 def _opened(url: str, root: str, config: StorageConfig) -> Objects:
     scheme = scheme_of(url)
     try:
+        if scheme in S3_SCHEMES:
+            _check_aws_environment(config)
         if config.backend == "obstore":
             from octoscale.data.objects_obstore import ObstoreObjects
 
@@ -72,10 +80,40 @@ def _opened(url: str, root: str, config: StorageConfig) -> Objects:
         package = "octoscale[obstore]" if config.backend == "obstore" else _EXTRAS.get(scheme)
         advice = f"pip install {package}" if package else str(error)
         raise OctoscaleError(f"{url} needs a package that is not installed: {advice}") from error
+    except OctoscaleError:
+        raise
     except ValueError as error:
+        if scheme in S3_SCHEMES:
+            # Without the cause, which may quote a password.
+            raise OctoscaleError(
+                f"cannot open {url}: its server or region is not valid; check endpoint_url and region in ~/.aws/config"
+            ) from None
         raise OctoscaleError(
             f"cannot open {url}: the scheme {scheme!r} is not known; use a local path, s3:// or gs://"
         ) from error
+
+
+def _check_aws_environment(config: StorageConfig) -> None:
+    """What the clients would tell late, or by an error of their own.
+
+    Raises:
+        OctoscaleError: the variable, and what to give.
+    """
+    import botocore.session
+
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        url = os.environ.get(name)
+        if url and config.endpoint_url is None and not re.match(r"https?://[^/]", url):
+            # It may hold a password.
+            shown = "what it holds" if "@" in url else repr(url)
+            raise OctoscaleError(f"{name}: {shown} is not the URL of a server; give http://host:port or https://host")
+    session = botocore.session.Session()
+    profile = session.get_config_variable("profile")
+    if profile is not None and profile not in session.available_profiles:
+        raise OctoscaleError(
+            f"AWS_PROFILE: the profile {profile!r} is not in ~/.aws/config or ~/.aws/credentials; "
+            "give one that is there, or unset it"
+        )
 
 
 def _filesystem(url: str, **options: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from octoscale.data.index_check import identities_fault, lines_fault, ranges_fault
 from octoscale.data.names import Names
 from octoscale.errors import OctoscaleError
 
@@ -31,6 +32,10 @@ ARRAYS: dict[str, type[np.generic]] = {
 def array_name(field: str) -> str:
     """The name of an index array's file, relative to the data set."""
     return f"index/{field}.npy"
+
+
+# All files of an index but the manifest.
+INDEX_NAMES = (*map(array_name, ARRAYS), KEYS_NAME, SAMPLE_NAMES_NAME)
 
 
 def shard_name_fault(name: str) -> str:
@@ -92,7 +97,7 @@ class Manifest(BaseModel):
         """
         try:
             fields = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise OctoscaleError(f"{where}/{MANIFEST_NAME} is damaged ({error}); pack the data set again") from error
         version = fields.get("schema_version") if isinstance(fields, dict) else None
         if version != SCHEMA_VERSION:
@@ -160,7 +165,8 @@ class Index:
 
     @classmethod
     def load(cls, directory: str | Path, *, verify: bool = True) -> "Index":
-        """Memory-map the index in the local folder `directory`; `verify` compares its files with the manifest.
+        """Memory-map the index in the local folder `directory`; `verify` compares its files with the manifest
+        and looks whether their values can be true.
 
         Raises:
             OctoscaleError: not a packed data set, another format version, or damaged files.
@@ -177,7 +183,23 @@ class Index:
                         f"{path} is {'damaged' if path.is_file() else 'missing'}; pack the data set again, "
                         "or delete this copy of it to download it again"
                     )
-        return cls(directory, manifest, **{field: _map(directory, field, manifest) for field in ARRAYS})
+        index = cls(directory, manifest, **{field: _map(directory, field, manifest) for field in ARRAYS})
+        if verify and (fault := index._fault()):
+            raise OctoscaleError(f"the index in {directory} cannot be true: {fault}; pack the data set again")
+        return index
+
+    def _fault(self) -> str:
+        shard_bytes = np.array([shard.size_bytes for shard in self.manifest.shards], np.int64)
+        return (
+            identities_fault(self.identity_offsets, self.manifest.images)
+            or ranges_fault(shard_bytes, self.shard_ids, self.offsets, self.sizes)
+            or lines_fault(self.directory / KEYS_NAME, self.manifest.identities)
+            or (
+                lines_fault(self.directory / SAMPLE_NAMES_NAME, self.manifest.images)
+                if SAMPLE_NAMES_NAME in self.manifest.index_sha256
+                else ""
+            )
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickled memory map would carry the whole array to each worker; it maps the same file instead.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from octoscale.data.importers.samples import ScanShard, ShardSamples, scan_shard
 from octoscale.data.importers.source import Excluded
-from octoscale.data.index import MANIFEST_NAME, shard_name_fault
+from octoscale.data.index import INDEX_NAMES, MANIFEST_NAME, shard_name_fault
 from octoscale.data.index_writer import write_index
 from octoscale.data.names import Names
 from octoscale.data.pack.report import REPORT_NAME, PackReport, Progress, silent
@@ -19,7 +19,6 @@ from octoscale.data.workers import Workers
 from octoscale.errors import OctoscaleError
 
 _COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4)|tgz|tbz2?|txz|tzst)$")
-_OWN_NAMES = re.compile(r"index/\w+\.(npy|txt)")
 
 
 @dataclass
@@ -67,12 +66,11 @@ def index_shards(
     store, progress = Store(url), progress or silent
     names = _find_shards(store)
     store.probe_writable()
-    old_names = [name for name in store.list("index") if _OWN_NAMES.fullmatch(name)]
-    old_names += [name for name in (REPORT_NAME,) if store.exists(name)]
-    if store.exists(MANIFEST_NAME):
-        old_names.insert(0, MANIFEST_NAME)
-        if not overwrite:
-            raise OctoscaleError(f"{url} already has an index; replace it with --overwrite")
+    listed = {*store.list("index"), *(name for name in (MANIFEST_NAME, REPORT_NAME) if store.exists(name))}
+    # Manifest first: what is left of an interrupted deleting is no data set.
+    old_names = [name for name in (MANIFEST_NAME, REPORT_NAME, *INDEX_NAMES) if name in listed]
+    if old_names and not overwrite:
+        raise OctoscaleError(f"{url} already has an index ({old_names[0]}); replace it with --overwrite")
     scanned: list[ShardSamples] = []
     with Workers(workers) as processes:
         tasks = [ScanShard(store, name, label_field) for name in names]

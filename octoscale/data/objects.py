@@ -1,12 +1,14 @@
 """What a store asks of a backend: one try of one request, and its failure in words that say whether to try again."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+DELETED_AT_ONCE = 1000
 
 # The server says so in the answer's body; a HEAD has none, so backends ask again with a GET.
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
@@ -67,10 +69,11 @@ class Objects(Protocol):
 
     def put_file(self, path: str, local_path: Path, seconds: float) -> None: ...
 
-    def names(self, path: str, seconds: float) -> list[str]:
-        """The paths of all objects under ``path/``, in any order."""
+    def page(self, path: str, after: str | None, seconds: float) -> tuple[list[str], str | None]:
+        """Paths of objects under ``path/`` in any order, and what to give as `after` for more; None at the end."""
 
-    def delete(self, paths: Sequence[str], seconds: float) -> None: ...
+    def delete(self, paths: Sequence[str], seconds: float) -> None:
+        """At most `DELETED_AT_ONCE` objects of one bucket; absent ones are no error."""
 
 
 def refusal(status: int, code: str, message: str) -> OSError:
@@ -102,6 +105,12 @@ def wait(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], sec
     except BaseException:
         future.cancel()
         raise
+
+
+def remaining(seconds: float) -> Callable[[], float]:
+    """What is left of `seconds` from now on, for the requests of one try."""
+    ends = time.monotonic() + seconds
+    return lambda: max(ends - time.monotonic(), 0.0)
 
 
 def is_object(objects: Objects, path: str, seconds: float) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from octoscale.data.objects import ExpiredError, Head, Part, TransientError, refusal, short_by, wait
+from octoscale.data.objects import ExpiredError, Head, Part, TransientError, refusal, remaining, short_by, wait
 
 # What the loaded clients raise beside OSError (none of theirs derive from it), by module and name.
 _TRANSIENT = {
@@ -19,7 +19,6 @@ _RENEWABLE = {
     "botocore.exceptions": ("CredentialRetrievalError", "TokenRetrievalError", "SSOError", "MetadataRetrievalError")
 }
 _OTHER = {"botocore.exceptions": ("BotoCoreError", "ClientError"), "gcsfs.retry": ("HttpError",)}
-_DELETED_AT_ONCE = 1000
 _MARK = "octoscale-write"
 
 
@@ -31,6 +30,7 @@ class S3Objects:
         self._s3 = filesystem
 
     def head(self, path: str, seconds: float) -> Head:
+        left = remaining(seconds)
         try:
             found = self._call(seconds, "head_object", path)
         except PermissionError:
@@ -41,7 +41,7 @@ class S3Objects:
         else:
             return Head(int(found["ContentLength"]), found.get("ETag"))
         # A HEAD has no body to say whether a key is unknown, forbidden, or its token has expired (HTTP 400): a GET has.
-        head = self.get(path, 0, 1, seconds).head
+        head = self.get(path, 0, 1, left()).head
         assert head is not None
         return head
 
@@ -66,31 +66,33 @@ class S3Objects:
 
     def put(self, path: str, data: bytes, exclusive: bool, seconds: float) -> None:
         # aiohttp quietly repeats a request whose connection broke, and may meet its own object: the mark tells.
-        mark = uuid.uuid4().hex
+        mark, left = uuid.uuid4().hex, remaining(seconds)
         options = {"mode": "create", "Metadata": {_MARK: mark}} if exclusive else {}
         try:
             with _explained():
                 wait(self._s3.loop, self._s3._pipe_file(path, data, **options), seconds)
         except FileExistsError:
-            if self._call(seconds, "head_object", path).get("Metadata", {}).get(_MARK) != mark:
+            if self._call(left(), "head_object", path).get("Metadata", {}).get(_MARK) != mark:
                 raise
 
     def put_file(self, path: str, local_path: Path, seconds: float) -> None:
         with _explained():
             wait(self._s3.loop, self._s3._put_file(str(local_path), path), seconds)
 
-    def names(self, path: str, seconds: float) -> list[str]:
-        with _explained():
-            return list(wait(self._s3.loop, self._s3._find(path), seconds))
+    def page(self, path: str, after: str | None, seconds: float) -> tuple[list[str], str | None]:
+        bucket, _, key = path.partition("/")
+        more = {} if after is None else {"ContinuationToken": after}
+        found = self._call(seconds, "list_objects_v2", bucket, Prefix=f"{key}/" if key else "", **more)
+        names = [f"{bucket}/{item['Key']}" for item in found.get("Contents", [])]
+        return names, found.get("NextContinuationToken") if found.get("IsTruncated") else None
 
     def delete(self, paths: Sequence[str], seconds: float) -> None:
         bucket = paths[0].partition("/")[0]
-        for start in range(0, len(paths), _DELETED_AT_ONCE):
-            keys = [{"Key": path.partition("/")[2]} for path in paths[start : start + _DELETED_AT_ONCE]]
-            answer = self._call(seconds, "delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})
-            for refused in answer.get("Errors", []):
-                status = {"AccessDenied": 403}.get(refused.get("Code"), 500)
-                raise refusal(status, refused.get("Code", ""), f"{refused.get('Key')}: {refused.get('Message')}")
+        keys = [{"Key": path.partition("/")[2]} for path in paths]
+        answer = self._call(seconds, "delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})
+        for refused in answer.get("Errors", []):
+            status = {"AccessDenied": 403}.get(refused.get("Code"), 500)
+            raise refusal(status, refused.get("Code", ""), f"{refused.get('Key')}: {refused.get('Message')}")
 
     async def _request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         bucket, _, key = path.partition("/")
@@ -131,14 +133,15 @@ class FilesystemObjects:
     def put_file(self, path: str, local_path: Path, seconds: float) -> None:
         self._run(seconds, "put_file", str(local_path), self._own(path))
 
-    def names(self, path: str, seconds: float) -> list[str]:
+    def page(self, path: str, after: str | None, seconds: float) -> tuple[list[str], str | None]:
         self._filesystem.invalidate_cache()
-        return [found.removeprefix("/") for found in self._run(seconds, "find", self._own(path))]
+        return [found.removeprefix("/") for found in self._run(seconds, "find", self._own(path))], None
 
     def delete(self, paths: Sequence[str], seconds: float) -> None:
+        left = remaining(seconds)
         for path in paths:
             try:
-                self._run(seconds, "rm_file", self._own(path))
+                self._run(left(), "rm_file", self._own(path))
             except FileNotFoundError:
                 continue  # An earlier try got so far.
 
@@ -197,6 +200,8 @@ def _translated(error: Exception) -> OSError | None:
         return TransientError(cause, str(error) or type(error).__name__)
     if isinstance(error, OSError):
         return error
+    if isinstance(error, ValueError) and "Invalid endpoint" in str(error):
+        return OSError("the server's endpoint_url in ~/.aws/config is not a URL")
     return OSError(str(error)) if _is_any(error, _OTHER) else None
 
 

@@ -36,10 +36,10 @@ class LocalObjects:
         with _temporary(Path(path), exclusive=False) as temporary:
             shutil.copyfile(local_path, temporary)
 
-    def names(self, path: str, seconds: float) -> list[str]:
+    def page(self, path: str, after: str | None, seconds: float) -> tuple[list[str], str | None]:
         walk = os.walk(path, followlinks=True, onerror=_raise_unless_missing)
         paths = (Path(parent, file).as_posix() for parent, _, files in walk for file in files)
-        return [found for found in paths if not _TEMPORARY.search(found)]
+        return [found for found in paths if not _TEMPORARY.search(found)], None
 
     def delete(self, paths: Sequence[str], seconds: float) -> None:
         for path in map(Path, paths):

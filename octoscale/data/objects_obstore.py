@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from octoscale.data.objects import ExpiredError, Head, Part, TransientError, refusal, short_by, wait
+from octoscale.data.objects import ExpiredError, Head, Part, TransientError, refusal, remaining, short_by, wait
 from octoscale.data.storage_config import S3_SCHEMES, StorageConfig
 from octoscale.errors import OctoscaleError
 
 # The least part that S3 accepts in an upload.
 _LEAST_UPLOAD_BYTES = 5 * 2**20
+# What S3 lists in one answer.
+_PAGE_OBJECTS = 1000
 # obstore asks again 5 minutes before the end: half of the least life that botocore leaves to a role's keys.
 _CREDENTIALS_LIVE = timedelta(minutes=10)
 
@@ -45,19 +47,19 @@ class ObstoreObjects:
     def head(self, path: str, seconds: float) -> Head:
         import obstore
 
-        store, key = self._at(path)
+        (store, key), left = self._at(path), remaining(seconds)
         try:
             return _head(self._run(seconds, lambda: obstore.head_async(store, key)))
         except (PermissionError, ExpiredError, FileNotFoundError, TransientError):
             raise
         except OSError:
             # A HEAD has no body to say that its token has expired (HTTP 400); a GET has.
-            head = self.get(path, 0, 1, seconds).head
+            head = self.get(path, 0, 1, left()).head
             assert head is not None
             return head
 
     def is_folder(self, path: str, seconds: float) -> bool:
-        return bool(self._list(path, seconds, first=True)) or "/" not in path
+        return bool(self._list(path, seconds, most=1)) or "/" not in path
 
     def get(self, path: str, start: int, end: int | None, seconds: float) -> Part:
         import obstore
@@ -87,8 +89,12 @@ class ObstoreObjects:
         how = self._upload("overwrite")
         self._run(seconds, lambda: obstore.put_async(store, key, local_path, **how))
 
-    def names(self, path: str, seconds: float) -> list[str]:
-        return self._list(path, seconds, first=False)
+    def page(self, path: str, after: str | None, seconds: float) -> tuple[list[str], str | None]:
+        if self._scheme not in S3_SCHEMES:
+            # obstore would begin each page of another provider at the first object.
+            return self._list(path, seconds), None
+        names = self._list(path, seconds, after=after, most=_PAGE_OBJECTS)
+        return names, names[-1].partition("/")[2] if len(names) == _PAGE_OBJECTS else None
 
     def delete(self, paths: Sequence[str], seconds: float) -> None:
         import obstore
@@ -97,16 +103,17 @@ class ObstoreObjects:
         keys = [path.partition("/")[2] for path in paths]
         self._run(seconds, lambda: obstore.delete_async(store, keys))
 
-    def _list(self, path: str, seconds: float, *, first: bool) -> list[str]:
+    def _list(self, path: str, seconds: float, *, after: str | None = None, most: int | None = None) -> list[str]:
+        """The first `most` paths after the key `after`; None: all of them."""
         import obstore
 
         store, key = self._at(path)
         bucket = path.partition("/")[0]
 
         async def found() -> Sequence[Any]:
-            stream = obstore.list(store, key or None, chunk_size=1 if first else 1000)
+            stream = obstore.list(store, key or None, offset=after, chunk_size=most or _PAGE_OBJECTS)
             try:
-                return await (anext(stream) if first else stream.collect_async())
+                return await (stream.collect_async() if most is None else anext(stream))
             except StopAsyncIteration:
                 return []
 

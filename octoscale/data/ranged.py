@@ -114,6 +114,25 @@ def fetch(
         raise ChangedError(f"it has {known} bytes, not the expected {size}")
 
 
+def all_pages(page: Callable[[str | None], tuple[Sequence[str], str | None]], operation: Operation) -> list[str]:
+    """What ``page(after)`` gives, page by page: the names on it, and what to give for the next one."""
+    first, after = page(None)
+    found = list(first)
+    while after is not None:
+        operation.progress()
+        more, after = page(after)
+        found += more
+    return found
+
+
+def copy_file(source: Path, local_path: Path, operation: Operation, part_bytes: int) -> None:
+    """Copy a local file, until it is done or `operation` is stopped."""
+    with source.open("rb") as file, local_path.open("wb") as copy:
+        while data := file.read(part_bytes):
+            operation.check()
+            copy.write(data)
+
+
 def write_at(descriptor: int, offset: int, data: bytes) -> None:
     view = memoryview(data)
     while view:

@@ -19,8 +19,12 @@ _RENEWALS = 3
 _random = Random()
 
 
+# How often a pause looks for the wish to give up.
+_LOOK_SECONDS = 0.05
+
+
 class StoppedError(OSError):
-    """Another part of the same operation has failed."""
+    """Another part of the same operation has failed, or the caller wants no result any more."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,16 @@ counters = Counters()
 
 
 class Operation:
-    """One operation of a store: its deadline, which all its requests share, and whether it was given up."""
+    """One operation of a store: its deadline, which all its requests share, and whether it was given up.
+
+    The deadline counts from the last progress, so that a long transfer may take as long as it gets on.
+    """
 
     def __init__(self, name: str, where: str, deadline_seconds: float, timeout_seconds: float,
-                 backoff: Backoff | None = None) -> None:  # fmt: skip
+                 backoff: Backoff | None = None, stop: threading.Event | None = None) -> None:  # fmt: skip
+        """`stop`: once it is set, by whatever thread, nothing is begun or tried again."""
         self.name, self.where = name, where
+        self._wish, self._deadline_seconds = stop, deadline_seconds
         self._backoff = backoff or Backoff()
         self._began = time.monotonic()
         self._ends = self._began + deadline_seconds
@@ -94,6 +103,21 @@ class Operation:
     def stop(self) -> None:
         """Let requests of other threads end at their next failure instead of being tried again."""
         self._stopped.set()
+
+    def progress(self) -> None:
+        """A part of the work is done: what is left has the whole time limit again."""
+        self._ends = time.monotonic() + self._deadline_seconds
+
+    def is_stopped(self) -> bool:
+        return self._stopped.is_set() or (self._wish is not None and self._wish.is_set())
+
+    def check(self) -> None:
+        """
+        Raises:
+            StoppedError: it was given up.
+        """
+        if self.is_stopped():
+            raise StoppedError(f"{self.where} was given up")
 
     def left_seconds(self) -> float:
         """What a try that begins now may take: to the deadline, but at least one timeout."""
@@ -110,7 +134,8 @@ class Operation:
         """
         renewals = retry = 0
         failure: OSError
-        while not self._stopped.is_set():
+        while True:
+            self.check()
             counters.add(self.name, requests=1)
             try:
                 return attempt(self.left_seconds())
@@ -129,6 +154,7 @@ class Operation:
             except OSError:
                 counters.add(self.name, failures=1)
                 raise
+            self.check()
             pause = self._backoff.pause_seconds(retry)
             if time.monotonic() + pause >= self._ends:
                 counters.add(self.name, failures=1)
@@ -136,8 +162,12 @@ class Operation:
             retry += 1
             counters.add(self.name, retry=cause)
             logger.info("%s %s: %s (%s); retry %d in %.2f s", self.name, self.where, cause, failure, retry, pause)
-            self._stopped.wait(pause)
-        raise StoppedError(f"{self.where} was given up")
+            self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while not self.is_stopped() and (left := ends - time.monotonic()) > 0:
+            self._stopped.wait(left if self._wish is None else min(left, _LOOK_SECONDS))
 
     def _gave_up(self, failure: OSError, tries: int) -> OSError:
         took = time.monotonic() - self._began

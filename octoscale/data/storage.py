@@ -1,6 +1,6 @@
 """Objects under a URL: a local folder or an object store, one interface."""
 
-import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from octoscale.data.clients import Clients
 from octoscale.data.objects import (
-    ExpiredError,
+    DELETED_AT_ONCE,
     Head,
     Objects,
     Part,
@@ -19,12 +19,13 @@ from octoscale.data.objects import (
     TransientError,
     holds,
     is_object,
+    remaining,
 )
 from octoscale.data.objects_local import LocalObjects
-from octoscale.data.ranged import Version, fetch, in_parallel, removed_on_failure, write_at
+from octoscale.data.ranged import Version, all_pages, copy_file, fetch, in_parallel, removed_on_failure, write_at
 from octoscale.data.retry import Operation, counters
 from octoscale.data.storage_config import StorageConfig, is_local, redacted
-from octoscale.errors import OctoscaleError
+from octoscale.data.storage_errors import told
 
 T = TypeVar("T")
 DEFAULT = StorageConfig()
@@ -40,11 +41,12 @@ class Store:
 
     Only the URL and the configuration are kept, so that a store can be sent to another process; clients are
     opened when used, once per process. Credentials come from the provider's usual chain. Requests to an object
-    store are tried again until ``config.deadline_seconds``; none waits longer than that and one timeout more.
+    store are tried again until ``config.deadline_seconds`` have passed without progress (a part, a page of a listing);
+    none waits longer than that and one timeout more.
     What arrives has the announced length; that its bytes are the right ones is for the caller's checksums to say.
 
-    Every method raises `OctoscaleError` for a missing object, a refused permission, an
-    unreachable server, an unknown scheme or a missing package.
+    Every method raises `OctoscaleError` for a missing object, a refused permission, an unreachable server, an unknown
+    scheme or a missing package.
     """
 
     url: str
@@ -83,9 +85,15 @@ class Store:
         """Bytes ``[start, end)`` of `name`; fewer where the object ends before."""
         return self.read_ranges(name, [(start, end)])[0]
 
-    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Bytes ``[start, end)`` of `name` for every range, in order, all of one version; fetched concurrently."""
-        with self._operation("read", name) as operation:
+    def read_ranges(
+        self, name: str, ranges: Sequence[tuple[int, int]], *, stop: threading.Event | None = None
+    ) -> list[bytes]:
+        """Bytes ``[start, end)`` of `name` for every range, in order, all of one version; fetched concurrently.
+
+        Args:
+            stop: set by another thread it ends this soon, with an error.
+        """
+        with self._operation("read", name, stop=stop) as operation:
             version = Version()
 
             def part(start: int, end: int) -> bytes:
@@ -94,17 +102,20 @@ class Store:
             jobs = [partial(part, start, end) for start, end in ranges]
             return in_parallel(jobs, operation, self._threads)
 
-    def download(self, name: str, local_path: Path, size_bytes: int | None = None) -> None:
+    def download(
+        self, name: str, local_path: Path, size_bytes: int | None = None, *, stop: threading.Event | None = None
+    ) -> None:
         """Copy `name` to a local file, in parts (not atomic: give a temporary path and rename it).
 
         On failure the file is removed. Memory: at most ``connections × part_bytes`` of the configuration.
 
         Args:
             size_bytes: the expected length where known; saves the wait for the first part.
+            stop: set by another thread it ends this soon, with an error.
         """
-        with self._operation("download", name) as operation, removed_on_failure(local_path):
+        with self._operation("download", name, stop=stop) as operation, removed_on_failure(local_path):
             if self.is_local:
-                shutil.copyfile(self.local_path(name), local_path)
+                copy_file(self.local_path(name), local_path, operation, self.config.part_bytes)
                 if size_bytes not in (None, local_path.stat().st_size):
                     raise OSError(f"it has {local_path.stat().st_size} bytes, not the expected {size_bytes}")
                 return
@@ -123,14 +134,14 @@ class Store:
 
         def put(objects: Objects, seconds: float) -> None:
             nonlocal unknown_outcome
-            seconds = min(seconds, self._upload_seconds(len(data)))
+            left = remaining(seconds)
             try:
-                objects.put(self._path(name), data, exclusive, seconds)
+                objects.put(self._path(name), data, exclusive, min(seconds, self._upload_seconds(len(data))))
             except TransientError:
                 unknown_outcome = True
                 raise
             except FileExistsError:
-                if not (unknown_outcome and holds(objects, self._path(name), data, seconds)):
+                if not (unknown_outcome and holds(objects, self._path(name), data, left())):
                     raise
 
         with self._operation("write", name) as operation:
@@ -152,7 +163,8 @@ class Store:
         """Whether `name` is an object or a folder with objects."""
 
         def look(objects: Objects, seconds: float) -> bool:
-            return is_object(objects, self._path(name), seconds) or objects.is_folder(self._path(name), seconds)
+            left = remaining(seconds)
+            return is_object(objects, self._path(name), seconds) or objects.is_folder(self._path(name), left())
 
         with self._operation("info", name) as operation:
             try:
@@ -172,7 +184,7 @@ class Store:
         """
         with self._operation("list", folder) as operation:
             try:
-                paths = self._ask(operation, lambda objects, seconds: objects.names(self._path(folder), seconds))
+                paths = self._paths(operation, self._path(folder))
             except FileNotFoundError:
                 return []
         root, inside = f"{self._path()}/", f"{self._path(folder)}/"
@@ -182,16 +194,14 @@ class Store:
     def delete(self, name: str) -> None:
         """Delete the object `name` and everything under ``name/``; nothing to delete is no error."""
         path = self._path(name)
-
-        def delete(objects: Objects, seconds: float) -> None:
-            found = [path] if self.is_local else objects.names(path, seconds)
-            if name and not self.is_local and path not in found and is_object(objects, path, seconds):
-                found.append(path)
-            if found:
-                objects.delete(found, seconds)
-
         with self._operation("delete", name) as operation:
-            self._ask(operation, delete)
+            found = [path] if self.is_local else [*self._paths(operation, path)]
+            known = not name or path in found
+            if not known and self._ask(operation, lambda objects, seconds: is_object(objects, path, seconds)):
+                found.append(path)
+            for start in range(0, len(found), DELETED_AT_ONCE):
+                self._ask(operation, partial(_delete, found[start : start + DELETED_AT_ONCE]))
+                operation.progress()
 
     def probe_writable(self) -> None:
         """Write and delete a tiny object, so that a wrong URL fails before the work and not after it.
@@ -224,13 +234,14 @@ class Store:
     def _ask(self, operation: Operation, ask: Callable[[Objects, float], T]) -> T:
         """The answer to one request, tried again as long as it is worth it."""
         if self.is_local:
+            operation.check()
             return ask(LocalObjects(), 0.0)
         used: Objects | None = None
 
         def attempt(seconds: float) -> T:
             nonlocal used
             used = _clients.get(self.url, self.config)
-            with _clients.slot(self.config, seconds):
+            with _clients.slot(self.config, seconds, operation.is_stopped):
                 return ask(used, operation.left_seconds())
 
         return operation.run(attempt, lambda: _clients.drop(used))
@@ -241,9 +252,18 @@ class Store:
         except RangeError:
             # Of an empty object every range lies behind its end.
             return Part(b"", Head(0) if start == 0 else None)
+        operation.progress()
         if not self.is_local:
             counters.add(operation.name, bytes_read=len(part.data))
         return part
+
+    def _paths(self, operation: Operation, path: str) -> Sequence[str]:
+        """All paths under ``path/``; each page of them is tried by itself."""
+
+        def page(after: str | None) -> tuple[Sequence[str], str | None]:
+            return self._ask(operation, lambda objects, seconds: objects.page(path, after, seconds))
+
+        return all_pages(page, operation)
 
     def _head(self, operation: Operation, name: str) -> Head:
         return self._ask(operation, lambda objects, seconds: objects.head(self._path(name), seconds))
@@ -263,25 +283,17 @@ class Store:
         )  # fmt: skip
 
     @contextmanager
-    def _operation(self, kind: str, name: str, *, action: str | None = None) -> Iterator[Operation]:
+    def _operation(
+        self, kind: str, name: str, *, action: str | None = None, stop: threading.Event | None = None
+    ) -> Iterator[Operation]:
         """An operation with its deadline; its failures become one sentence for the user."""
-        where, action = redacted(self._where(name)), action or _ACTIONS.get(kind, kind)
-        try:
-            yield Operation(kind, where, self.config.deadline_seconds, self.config.timeout_seconds)
-        except FileExistsError:
-            raise
-        except FileNotFoundError as error:
-            raise OctoscaleError(f"cannot {action} {where}: there is no such file, folder or bucket") from error
-        except PermissionError as error:
-            advice = "the permissions of the folder" if self.is_local else "the credentials and the bucket's policy"
-            raise OctoscaleError(f"cannot {action} {where}: permission denied ({error}); check {advice}") from error
-        except ExpiredError as error:
-            raise OctoscaleError(
-                f"cannot {action} {where}: the credentials have expired ({error}); renew them"
-            ) from error
-        except OSError as error:
-            advice = "" if self.is_local else "; check the credentials, the network and AWS_ENDPOINT_URL"
-            raise OctoscaleError(f"cannot {action} {where}: {error}{advice}") from error
+        where, config = redacted(self._where(name)), self.config
+        with told(action or _ACTIONS.get(kind, kind), where, is_local=self.is_local):
+            yield Operation(kind, where, config.deadline_seconds, config.timeout_seconds, stop=stop)
+
+
+def _delete(paths: Sequence[str], objects: Objects, seconds: float) -> None:
+    objects.delete(paths, seconds)
 
 
 _clients = Clients()

@@ -13,7 +13,8 @@ from octoscale.settings import Settings
 S3_SCHEMES = ("s3", "s3a")
 OBSTORE_SCHEMES = (*S3_SCHEMES, "gs", "az", "azure", "abfs", "abfss")
 _LOCAL_SCHEMES = ("file", "local")
-_PASSWORD = re.compile(r"^([^/]*://)[^/@]*:[^/]*@")
+# A password may hold a "/"; a port followed by a path may have an "@" in that.
+_PASSWORD = re.compile(r"^([^/]*://)[^/@]*:(?!\d+(?:/|$)).*@")
 
 
 class StorageConfig(Settings):
@@ -37,7 +38,7 @@ class StorageConfig(Settings):
         20.0, gt=0, description="The longest wait for a connection, and the longest silence while reading."
     )
     deadline_seconds: float = Field(
-        300.0, gt=0, description="The time limit of one operation, a whole file included, over all its retries."
+        300.0, gt=0, description="How long an operation is tried again without getting on, from its last part on."
     )
     part_bytes: int = Field(
         8 * 2**20, ge=2**16, le=2**28, description="The length of the ranges in which large objects are fetched."

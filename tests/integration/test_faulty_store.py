@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from octoscale.data.objects_fsspec import S3Objects
 from octoscale.data.retry import OperationCounts, counters
 from octoscale.data.storage import Store, forget_clients
 from octoscale.data.storage_config import StorageConfig
@@ -258,3 +260,64 @@ def test_no_thread_outlives_an_operation(meet: Meet, tmp_path: Path) -> None:
         store.read_many(["big", "small"])
 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("octoscale-storage")]
+
+
+def test_a_long_transfer_outlives_its_deadline(meet: Meet, tmp_path: Path) -> None:
+    # Each part's first request is silent for a timeout: five of them take longer than the deadline.
+    store = meet(Rule(Stall(), "GET", "big", nth=range(1, 99, 2)), deadline_seconds=1.5)
+    store = Store(store.url, store.config.model_copy(update={"connections": 1}))
+    began = time.monotonic()
+
+    store.download("big", tmp_path / "big", len(CONTENT))
+
+    assert time.monotonic() - began > 1.5
+    assert (tmp_path / "big").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_requests_of_one_try_share_what_is_left(meet: Meet, method: str) -> None:
+    store = meet(Rule(Stall(), method), deadline_seconds=1.0)
+    began = time.monotonic()
+
+    with pytest.raises(OctoscaleError):
+        store.exists("none")
+
+    assert time.monotonic() - began < 1.0 + TIMEOUT_SECONDS + 1.0
+
+
+def test_a_transfer_that_is_given_up_ends_soon_and_leaves_nothing(meet: Meet, tmp_path: Path) -> None:
+    store = meet(Rule(SLOW_DOWN, "GET", "big", nth=range(3, 10_000)), deadline_seconds=60.0)
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    began = time.monotonic()
+
+    with pytest.raises(OctoscaleError, match=r"/big was given up$"):
+        store.download("big", tmp_path / "big", stop=stop)
+    with pytest.raises(OctoscaleError, match=r"/big was given up$"):
+        store.read_ranges("big", [(0, 10), (20, 30)], stop=stop)
+
+    assert time.monotonic() - began < 0.5 + TIMEOUT_SECONDS + 1.0
+    assert not (tmp_path / "big").exists()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("octoscale-storage")]
+
+
+def test_each_page_of_a_listing_is_tried_by_itself(meet: Meet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octoscale.data.objects_obstore._PAGE_OBJECTS", 2)
+    request = S3Objects._request
+
+    async def in_twos(self: S3Objects, method: str, path: str, **arguments: Any) -> Any:
+        pages = {"MaxKeys": 2} if method == "list_objects_v2" else {}
+        return await request(self, method, path, **pages | arguments)
+
+    monkeypatch.setattr(S3Objects, "_request", in_twos)
+    store = meet(Rule(SLOW_DOWN, "GET", "list-type", nth=[2, 4, 5]))
+    for number in range(5):
+        store.write(f"folder/{number}", b"")
+    before = counters.snapshot()
+
+    assert store.list("folder") == [f"folder/{number}" for number in range(5)]
+
+    # obstore asks the server for full pages all the same.
+    assert counters.snapshot()["list"].requests - before.get("list", OperationCounts()).requests == 3 + 3
+    store.delete("folder")
+    assert store.list() == ["big", "small"]

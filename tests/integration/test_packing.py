@@ -1,5 +1,6 @@
 """Packing that is killed, and packing from and to an object store."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -87,6 +88,42 @@ def test_a_killed_packing_goes_on_and_gives_the_same(
     assert files_of(packed) == files_of(tmp_path / "whole")
 
 
+# Waits where a shard is written, or would.
+TERMINATED = """
+import sys, time
+import octoscale.data.pack.shards as shards
+from octoscale.cli import main
+
+def wait(*_):
+    print("writing", flush=True)
+    time.sleep(60)
+
+shards._check_offsets = wait
+sys.argv = ["octoscale", "pack", *sys.argv[1:]]
+main()
+"""
+
+
+def test_sigterm_ends_a_packing_like_ctrl_c_and_leaves_no_copies(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "terminated.py").write_text(TERMINATED)
+    (tmp_path / "copies").mkdir()
+    command = [sys.executable, tmp_path / "terminated.py", source, tmp_path / "packed"]
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path / "copies")},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    assert list((tmp_path / "copies").iterdir())
+
+    process.terminate()
+    _, told = process.communicate(timeout=30)
+
+    assert "the same command with --resume goes on" in told
+    assert process.returncode == 130
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
 def _wait_for_end(process: int) -> None:
     """Until a process that nobody waits for is gone, or a zombie."""
     deadline = time.monotonic() + 30
@@ -112,9 +149,16 @@ def upload(folder: Path, url: str) -> None:
 
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of all single reads of stores, as they happen."""
+    """The names of all single reads of stores and of each range, as they happen."""
     found: list[str] = []
-    for method in ("read", "read_range", "download"):
+    read_ranges = Store.read_ranges
+
+    def counted_ranges(self: Store, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+        found.extend([name] * len(ranges))
+        return read_ranges(self, name, ranges)
+
+    monkeypatch.setattr(Store, "read_ranges", counted_ranges)
+    for method in ("read", "download"):
         original = getattr(Store, method)
 
         def counted(self: Store, name: str, *arguments: object, original: object = original) -> object:

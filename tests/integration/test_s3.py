@@ -217,3 +217,35 @@ def test_an_unreachable_endpoint_is_a_clear_error(s3_server: str, backend: str) 
 
     with pytest.raises(OctoscaleError, match="check the credentials, the network and AWS_ENDPOINT_URL"):
         Store("s3://bucket", config).read("name")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", r"AWS_ENDPOINT_URL: '127.0.0.1:9000' is not the URL of a server"),
+        ("AWS_ENDPOINT_URL_S3", "me:secret@host:9000", "AWS_ENDPOINT_URL_S3: what it holds is not the URL"),
+        ("AWS_PROFILE", "elsewhere", "AWS_PROFILE: the profile 'elsewhere' is not in ~/.aws/config"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv(name, value)
+    forget_clients()
+
+    with pytest.raises(OctoscaleError, match=told):
+        s3_store.list()
+
+
+def test_a_wrong_endpoint_of_the_aws_configuration_is_told(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[default]\nendpoint_url = 127.0.0.1:9000\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    forget_clients()
+
+    with pytest.raises(OctoscaleError, match=r"endpoint_url .*in ~/.aws/config"):
+        s3_store.list()

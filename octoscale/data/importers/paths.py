@@ -18,11 +18,11 @@ def name_below(root: Store, path: str, where: str) -> str:
     name = path
     if path.startswith("/"):
         # Only a local root can hold an absolute path.
-        folder = f"{posixpath.normpath(root.local_path().as_posix())}/" if root.is_local else None
+        folder = f"{posixpath.normpath(root.local_path().as_posix()).rstrip('/')}/" if root.is_local else None
         plain = posixpath.normpath(path)
         if folder is None or not plain.startswith(folder):
             raise OctoscaleError(f"{where}: the path {path!r} is not below {root.url}; give its folder with --root")
-        name = plain.removeprefix(folder)
+        name = plain.removeprefix(folder).lstrip("/")
     name = posixpath.normpath(name)
     if name in ("", ".", "..") or name.startswith("../") or "\0" in name:
         raise OctoscaleError(f"{where}: the path {path!r} leads out of {root.url}; give the right folder with --root")

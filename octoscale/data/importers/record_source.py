@@ -39,9 +39,13 @@ class RecordRequest:
 
     def load(self) -> list[Loaded | None]:
         found: list[Loaded | None] = []
-        for first, last in self._reads():
+        reads = list(self._reads())
+        # At once: a store answers many requests in the time of one.
+        blocks = self.store.read_ranges(
+            self.name, [(int(self.starts[first]), int(self.ends[last - 1])) for first, last in reads]
+        )
+        for (first, last), data in zip(reads, blocks, strict=True):
             base = int(self.starts[first])
-            data = self.store.read_range(self.name, base, int(self.ends[last - 1]))
             for row in range(first, last):
                 where = f"record {self.keys[row]} at byte {self.starts[row]} of {self.store.url}/{self.name}"
                 content = read_record(data, int(self.starts[row]) - base, where)
@@ -77,7 +81,7 @@ class RecordSource:
     """The images of a ``.rec`` file; identities are what the images' labels say. See `open_records`.
 
     Attributes:
-        starts, ends, keys: int64 [n]: the bytes and the key of every record that may be an image, in the keys' order.
+        starts, ends, keys: int64 [n]: the bytes and the key of every record that may be an image, in the file's order.
     """
 
     url: str
@@ -114,9 +118,11 @@ class RecordSource:
             self.store, self.file_name, self.starts[entries], self.ends[entries], self.keys[entries], self.surely_images
         )
 
-    def near(self, entries: NDArray[np.int64], directory: Path) -> Source:
-        # Sorted by identity, neighbours of an ordered file are still neighbours.
-        reads = 1 + np.count_nonzero(self.starts[entries[1:]] != self.ends[entries[:-1]])
+    def near(self, entries: NDArray[np.int64], runs: NDArray[np.int64], directory: Path) -> Source:
+        # A read ends with a run, and inside of one where the next image is elsewhere in the file.
+        ends = np.append(True, self.starts[entries[1:]] != self.ends[entries[:-1]])
+        ends[runs] = True
+        reads = np.count_nonzero(ends)
         if self.store.is_local or len(entries) / reads >= _WORTH_A_READ:
             return self
         needed_bytes, free_bytes = self.store.size(self.file_name), disk_usage(directory).free
@@ -141,8 +147,9 @@ class RecordSource:
 def open_records(url: str) -> RecordSource:
     """The images of the ``.rec`` file at `url`; without an ``.idx`` beside it the file is walked over once more.
 
-    A first record without an image is insightface's header: its labels say where the image records end. All others
-    that hold no image describe identities.
+    A first record of two labels without an image is insightface's header: the first label says where the image records
+    end, and all others that hold no image describe identities. Without a header every record without an image is a
+    damaged one.
 
     Raises:
         OctoscaleError: damaged, truncated or not RecordIO.
@@ -161,14 +168,17 @@ def open_records(url: str) -> RecordSource:
     data = store.read_range(name, int(starts[0]), int(ends[0]))
     where = f"record {keys[0]} at byte {starts[0]} of {url}"
     header = parse_record(read_record(data, 0, where), where)
-    if header.image:
-        return RecordSource(url, [], store, name, starts, ends, keys, surely_images=int(keys[-1]) + 1)
+    # In the file's order, whatever that of the keys: the first pass reads large pieces.
+    order = np.argsort(starts)
+    if header.image or len(header.labels) < 2 or len(header.labels) == _LANDMARK_LABELS:
+        last = int(keys[-1])
+        return RecordSource(url, [], store, name, starts[order], ends[order], keys[order], surely_images=last + 1)
     end = header.labels[0]
     if not 1 <= end <= 2**53:
         raise OctoscaleError(f"{where}: a header that says that images end at record {end}; the file is damaged")
     # The header's numbers are float32: beyond 2²⁴ the end is known to a few records only.
     low, high = (end, end) if end <= _EXACT_LABELS else (np.nextafter(end, np.float32(0)), np.nextafter(end, np.inf))
-    images = np.flatnonzero((keys > keys[0]) & (keys < int(high)))
+    images = order[(keys[order] > keys[0]) & (keys[order] < int(high))]
     if not len(images):
         raise OctoscaleError(f"{url} holds no image records, only a header and identities")
     return RecordSource(url, [], store, name, starts[images], ends[images], keys[images], surely_images=int(low))

@@ -14,6 +14,8 @@ from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+MAX_IMAGE_BYTES = 64 * 2**20
+_TOO_LARGE = f"the file has more than {MAX_IMAGE_BYTES // 2**20} MiB"
 # Read at once: many requests to an object store in flight, and 32 photos of 5 MB fit anywhere.
 _FILES_PER_REQUEST = 32
 
@@ -75,11 +77,12 @@ class Source(Protocol):
     def request(self, entries: NDArray[np.int64]) -> Request:
         """A request of these entries."""
 
-    def near(self, entries: NDArray[np.int64], directory: Path) -> "Source":
+    def near(self, entries: NDArray[np.int64], runs: NDArray[np.int64], directory: Path) -> "Source":
         """A source with the same entries that is fast when these are read in short runs.
 
         Args:
             entries: sorted by identity.
+            runs: the first row of each run in `entries`.
             directory: a temporary folder for copies.
         """
 
@@ -100,20 +103,28 @@ class FileRequest:
     landmarks: NDArray[np.float32] | None
 
     def load(self) -> list[Loaded | None]:
-        contents: Sequence[bytes | None]
+        contents: Sequence[bytes | str]
         try:
-            contents = self.store.read_many(self.names)
+            # Of a local file the size is cheap to know first; elsewhere it is one request more per image.
+            contents = [] if self.store.is_local else self.store.read_many(self.names)
         except OctoscaleError:
-            contents = [self._read_if_present(name) for name in self.names]
+            contents = []
+        contents = contents or [self._read_if_possible(name) for name in self.names]
         rows = [None] * len(self.names) if self.landmarks is None else self.landmarks
-        return [
-            Loaded(label, data or b"", landmarks, "" if data is not None else "there is no such file")
-            for label, data, landmarks in zip(self.labels, contents, rows, strict=True)
-        ]
+        loaded: list[Loaded | None] = []
+        for label, content, landmarks in zip(self.labels, contents, rows, strict=True):
+            if isinstance(content, bytes) and len(content) > MAX_IMAGE_BYTES:
+                content = _TOO_LARGE
+            data, cause = (b"", content) if isinstance(content, str) else (content, "")
+            loaded.append(Loaded(label, data, landmarks, cause))
+        return loaded
 
-    def _read_if_present(self, name: str) -> bytes | None:
+    def _read_if_possible(self, name: str) -> bytes | str:
+        """The bytes of an image, or why there are none."""
         # A missing file is the list's mistake; anything else (permissions, network) is none of this image's.
-        return self.store.read(name) if self.store.exists(name) else None
+        if not self.store.exists(name):
+            return "there is no such file"
+        return _TOO_LARGE if self.store.size(name) > MAX_IMAGE_BYTES else self.store.read(name)
 
 
 class FileSource:
@@ -153,7 +164,7 @@ class FileSource:
         names = tuple(self._names[entry] for entry in entries.tolist())
         return FileRequest(self._store, names, tuple(self._labels[entries].tolist()), landmarks)
 
-    def near(self, entries: NDArray[np.int64], directory: Path) -> Source:
+    def near(self, entries: NDArray[np.int64], runs: NDArray[np.int64], directory: Path) -> Source:
         return self
 
     def may_have_landmarks(self) -> bool:

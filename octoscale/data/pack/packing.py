@@ -1,11 +1,9 @@
 """Packing, from a source to a data set: look at everything, choose, write."""
 
-import re
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +13,16 @@ from octoscale.data.importers.source import Source
 from octoscale.data.index import MANIFEST_NAME, Manifest, Shard
 from octoscale.data.index_writer import write_index
 from octoscale.data.names import Names
-from octoscale.data.pack.layout import assign_shards, image_offsets
+from octoscale.data.pack.destination import begin, clear_old, refuse_inside, store_of, whole_report
+from octoscale.data.pack.layout import assign_shards, image_offsets, run_starts
 from octoscale.data.pack.report import REPORT_NAME, PackReport, Progress, silent
 from octoscale.data.pack.rules import Rules, Selection, choose
 from octoscale.data.pack.shards import write_shards
-from octoscale.data.pack.state import FOLDER, PackState
+from octoscale.data.pack.state import PackState
 from octoscale.data.pack.verify import verify
 from octoscale.data.storage import Store
 from octoscale.data.workers import Workers
 from octoscale.errors import OctoscaleError
-
-_OWN_NAMES = re.compile(r"manifest\.json|report\.json|shards/shard-\d+\.tar|index/\w+\.(npy|txt)|packing/.+")
 
 
 def pack(
@@ -52,7 +49,8 @@ def pack(
         image_size: height and width that every image must have, in pixels; None takes the first good image's.
         seed: of the order of the images in the shards, and of the split.
         overwrite: replace the data set at the destination.
-        resume: go on with an interrupted packing of the same source and settings; begin if there is none.
+        resume: go on with an interrupted packing of the same source and settings, with `overwrite` too; begin if there
+            is none.
         workers: processes that read and decode; the data set is the same for any number.
         progress: called as (stage, images done, images in all); stage is "verify" or "write".
 
@@ -66,9 +64,9 @@ def pack(
     rules, progress = rules or Rules(), progress or silent
     destination = Store(destination_url)
     if isinstance(source, str):
-        _refuse_inside(Store(source), destination)
+        refuse_inside(Store(source), destination, rules)
         source = open_source(source)
-    _refuse_inside(Store(source.url), destination)
+    refuse_inside(Store(source.url), destination, rules)
     if rules.aligned and not source.may_have_landmarks():
         raise OctoscaleError(
             f"{source.url} has no landmarks to align by; give ten numbers after each label of a list, "
@@ -78,7 +76,10 @@ def pack(
         "source": source.url, "source_fingerprint": source.fingerprint(), "shard_bytes": shard_bytes,
         "image_size": image_size, "seed": seed,
     }  # fmt: skip
-    state = _begin(destination, rules, settings, overwrite=overwrite, resume=resume)
+    state = begin(destination, rules, settings, overwrite=overwrite, resume=resume)
+    if (report := whole_report(destination, rules, state)) is not None:
+        state.clear()
+        return report
     with Workers(workers) as processes:
         verified = verify(source, state, aligned=rules.aligned, workers=processes, progress=progress)
         try:
@@ -88,7 +89,7 @@ def pack(
             state.clear()
             raise
         del verified
-        _clear_old(destination, rules, state)
+        clear_old(destination, rules, state)
         layouts = [
             assign_shards(selection.identity_offsets, selection.sizes, shard_bytes, seed)
             for selection in chosen.selections
@@ -104,10 +105,12 @@ def pack(
     )
     for (store, _), report in zip(written, reports, strict=True):
         store.write(REPORT_NAME, report.dump())
+    # From here on the data set is whole as soon as all its manifests are there, whatever is left to be cleared.
+    state.set_fingerprints({part: report.fingerprint for part, report in zip(rules.parts, reports, strict=True)})
     for store, manifest in written:
         store.write(MANIFEST_NAME, manifest.dump())
     state.clear()
-    return reports[0] if len(reports) == 1 else replace(reports[0], held_out=reports[1])
+    return reports[0].with_held_out(*reports[1:])
 
 
 def _write_parts(
@@ -125,9 +128,9 @@ def _write_parts(
     written = []
     with tempfile.TemporaryDirectory(prefix="octoscale-pack-") as temporary:
         entries = np.concatenate([selection.entries for selection in selections])
-        source = source.near(entries, Path(temporary))
+        source = source.near(entries, _all_run_starts(selections), Path(temporary))
         for selection, layout in zip(selections, layouts, strict=True):
-            store = _store_of(destination, selection.part)
+            store = store_of(destination, selection.part)
             show = partial(_count_on, progress, before, total)
             shards = write_shards(
                 source, selection, layout, store, state, aligned=rules.aligned, workers=workers, progress=show
@@ -160,58 +163,15 @@ def _write_index(
     )
 
 
+def _all_run_starts(selections: tuple[Selection, ...]) -> NDArray[np.int64]:
+    """First rows of the runs of all parts, one part after the other."""
+    starts, before = [], 0
+    for selection in selections:
+        starts.append(before + run_starts(selection.identity_offsets))
+        before += len(selection.entries)
+    return np.concatenate(starts)
+
+
 def _count_on(progress: Progress, before: int, total: int, stage: str, done: int, _: int) -> None:
     """The progress of one part as that of all."""
     progress(stage, before + done, total)
-
-
-def _store_of(destination: Store, part: str) -> Store:
-    return destination.child(part) if part else destination
-
-
-def _refuse_inside(source: Store, destination: Store) -> None:
-    if source.is_local and destination.is_local:
-        inside = destination.local_path().resolve().is_relative_to(source.local_path().resolve())
-    else:
-        inside = f"{destination.url.rstrip('/')}/".startswith(f"{source.url.rstrip('/')}/")
-    if inside:
-        raise OctoscaleError(f"the destination {destination.url} is inside the source {source.url}; choose another")
-
-
-def _begin(destination: Store, rules: Rules, settings: dict[str, Any], *, overwrite: bool, resume: bool) -> PackState:
-    """The state of the packing that begins or goes on; refuses to mix with what is there."""
-    destination.probe_writable()
-    state = PackState(destination)
-    if resume and not overwrite and state.exists():
-        state.check(settings)
-        return state
-    old_names = _old_names(destination, rules)
-    if old_names and not overwrite:
-        if any(name.endswith(MANIFEST_NAME) for name in old_names):
-            what, advice = "a packed data set", "pack elsewhere, or overwrite it (--overwrite)"
-        else:
-            what = "a part of one, from an interrupted packing"
-            advice = "go on with it (--resume), or overwrite it (--overwrite)"
-        raise OctoscaleError(f"{destination.url} already holds {what}; {advice}")
-    state.begin(settings)
-    return state
-
-
-def _old_names(destination: Store, rules: Rules) -> list[str]:
-    """What an older packing left at the destination and in the parts to be, manifests first."""
-    found = []
-    for part in {"", *rules.parts}:
-        store, folder = _store_of(destination, part), f"{part}/" if part else ""
-        # The layout is fixed, so only its own places are listed: the bucket may hold much else.
-        names = [*store.list("shards"), *store.list("index"), *store.list(FOLDER)]
-        names += [name for name in (MANIFEST_NAME, REPORT_NAME) if store.exists(name)]
-        found += [folder + name for name in names if _OWN_NAMES.fullmatch(name)]
-    return sorted(found, key=lambda name: (not name.endswith(MANIFEST_NAME), name))
-
-
-def _clear_old(destination: Store, rules: Rules, state: PackState) -> None:
-    """Delete what is there of an older data set, its manifest first: all but this packing's state and its shards."""
-    mine = {f"{part}/{name}" if part else name for part in rules.parts for name in state.shards(part)}
-    for name in _old_names(destination, rules):
-        if name not in mine and not name.startswith(f"{FOLDER}/"):
-            destination.delete(name)

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from octoscale.data.importers.source import Excluded
 from octoscale.data.index import Manifest
+from octoscale.errors import OctoscaleError
 
 REPORT_NAME = "report.json"
 
@@ -48,6 +49,24 @@ class PackReport:
             shards=len(manifest.shards),
             size_bytes=sum(shard.size_bytes for shard in manifest.shards),
         )
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> "PackReport":
+        """A report of one part, from what `dump` wrote.
+
+        Raises:
+            OctoscaleError: it is something else.
+        """
+        try:
+            fields = json.loads(data)
+            for name in ("excluded_images", "excluded_identities"):
+                fields[name] = tuple(Excluded(**item) for item in fields[name])
+            return cls(**fields | {"unknown_exclusions": tuple(fields["unknown_exclusions"])})
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise OctoscaleError(f"{where} is damaged ({error}); pack again with --overwrite") from error
+
+    def with_held_out(self, held_out: "PackReport | None" = None) -> "PackReport":
+        return replace(self, held_out=held_out)
 
     def dump(self) -> bytes:
         """``report.json``: this part alone."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,9 @@ _SETTINGS_NAME = "settings.json"
 # A part of the first pass is kept after so many entries, or so much work.
 PART_ENTRIES = 2**16
 PART_SECONDS = 15.0
+_OWN_NAMES = re.compile(
+    r"settings\.json|verified-\d{12}-\d{12}\.npz|([A-Za-z0-9][A-Za-z0-9_-]*/)?shards/shard-\d{6,}\.tar\.json"
+)
 
 
 class PackState:
@@ -34,10 +38,10 @@ class PackState:
     def exists(self) -> bool:
         return self._store.exists(_SETTINGS_NAME)
 
-    def begin(self, settings: dict[str, Any]) -> None:
-        """A new packing: what was there is gone."""
+    def begin(self, settings: dict[str, Any], replaced: list[str]) -> None:
+        """A new packing: what was there is gone. `replaced` are names of older parts that it takes the place of."""
         self.clear()
-        self._store.write(_SETTINGS_NAME, json.dumps(settings, indent=1, sort_keys=True).encode())
+        self._write_settings({"settings": settings, "replaced": replaced, "fingerprints": {}})
 
     def check(self, settings: dict[str, Any]) -> None:
         """Refuse to go on with a packing of something else.
@@ -45,18 +49,26 @@ class PackState:
         Raises:
             OctoscaleError: which settings differ.
         """
-        try:
-            before = json.loads(self._store.read(_SETTINGS_NAME))
-        except ValueError as error:
-            raise self._damaged(_SETTINGS_NAME, error) from error
-        now = json.loads(json.dumps(settings))
+        before, now = self._read_settings()["settings"], json.loads(json.dumps(settings))
         changed = [key for key in sorted(now.keys() | before.keys()) if before.get(key) != now.get(key)]
         if changed:
             what = ", ".join(f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in changed)
             raise OctoscaleError(
                 f"the packing to be resumed at {self._store.url} is another one: {what}; "
-                "give the same source and options, or begin anew with --overwrite"
+                "give the same source and options, or begin anew with --overwrite, without --resume"
             )
+
+    @property
+    def replaced(self) -> list[str]:
+        return [str(part) for part in self._read_settings()["replaced"]]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the parts' manifests, once nothing but these is still to be written; empty before."""
+        return dict(self._read_settings()["fingerprints"])
+
+    def set_fingerprints(self, fingerprints: dict[str, str]) -> None:
+        self._write_settings(self._read_settings() | {"fingerprints": fingerprints})
 
     def is_due(self, unsaved: int) -> bool:
         """Whether so many unsaved entries are worth a file."""
@@ -109,14 +121,31 @@ class PackState:
 
     def clear(self) -> None:
         """The packing is over."""
-        # The settings go last: what is left of an interrupted clearing is still known as a packing's.
-        for name in sorted(self._store.list(), key=lambda name: name == _SETTINGS_NAME):
+        # The settings go last, and verified rows from the end: what is left of an interrupted clearing is still a
+        # packing's, without a gap.
+        names = sorted(filter(_OWN_NAMES.fullmatch, self._store.list()), reverse=True)
+        for name in sorted(names, key=lambda name: name == _SETTINGS_NAME):
             self._store.delete(name)
-        if self._store.is_local:
+        if self._store.is_local and not self._store.list():
             self._store.delete("")
 
+    def _read_settings(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._store.read(_SETTINGS_NAME))
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(_SETTINGS_NAME, error) from error
+        kinds = {"settings": dict, "replaced": list, "fingerprints": dict}
+        if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
+            raise self._damaged(_SETTINGS_NAME, "not the settings of a packing")
+        return found
+
+    def _write_settings(self, settings: dict[str, Any]) -> None:
+        self._store.write(_SETTINGS_NAME, json.dumps(settings, indent=1, sort_keys=True).encode())
+
     def _damaged(self, name: str, cause: object) -> OctoscaleError:
-        return OctoscaleError(f"{self._store.url}/{name} is damaged ({cause}); begin anew with --overwrite")
+        return OctoscaleError(
+            f"{self._store.url}/{name} is damaged ({cause}); begin anew with --overwrite, without --resume"
+        )
 
 
 def _folder(part: str) -> str:

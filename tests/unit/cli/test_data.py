@@ -119,7 +119,7 @@ def test_shards_are_indexed_and_inspected(call: Octoscale, faces: Path, tmp_path
 
 def test_an_interrupted_packing_says_how_to_go_on(call: Octoscale, faces: Path, tmp_path: Path) -> None:
     (tmp_path / "out/packing").mkdir(parents=True)
-    (tmp_path / "out/packing/settings.json").write_text("{}")
+    (tmp_path / "out/packing/settings.json").write_text('{"settings": {}, "replaced": [], "fingerprints": {}}')
 
     refused(call("pack", faces, tmp_path / "out"), "from an interrupted packing", "--resume", "--overwrite")
     refused(call("pack", faces, tmp_path / "out", "--resume"), "is another one", "shard_bytes was None")

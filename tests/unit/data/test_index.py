@@ -1,5 +1,6 @@
 """The index: what it says, and that damage is noticed."""
 
+import io
 import json
 import pickle
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octoscale.data.index import Index, Manifest
+from octoscale.data.index import Index, Manifest, file_sha256
 from octoscale.data.pack import pack
 from octoscale.errors import OctoscaleError
 from tests.unit.data.conftest import MakeFolder
@@ -78,7 +79,7 @@ def test_an_edited_manifest_is_refused(packed: Index) -> None:
         Index.load(packed.directory)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"schema_version": 1}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"schema_version": 1}', b"\xff", b"[" * 100_000])
 def test_a_damaged_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(OctoscaleError, match=r"somewhere"):
         Manifest.parse(content, "somewhere")
@@ -147,3 +148,45 @@ def test_an_index_file_name_cannot_lead_out_of_the_folder(packed: Index) -> None
 
     with pytest.raises(OctoscaleError, match="damaged"):
         Manifest.parse(json.dumps(fields).encode(), "somewhere")
+
+
+def rewritten(packed: Index, name: str, data: bytes) -> None:
+    """Replace a file of the index, in the manifest too, as whoever wishes ill would."""
+    (packed.directory / name).unlink()
+    (packed.directory / name).write_bytes(data)
+    fields = packed.manifest.model_dump(exclude={"schema_version", "fingerprint"})
+    fields["index_sha256"][name] = file_sha256(packed.directory / name)
+    (packed.directory / "manifest.json").write_bytes(Manifest.create(**fields).dump())
+
+
+@pytest.mark.parametrize(
+    ("field", "row", "value", "cause"),
+    [
+        ("shard_ids", 3, -1, r"image 3 is in shard -1 of \d"),
+        ("shard_ids", 23, 99, "image 23 is in shard 99"),
+        ("offsets", 0, -512, "image 0 is .* bytes from -512 on"),
+        ("offsets", 5, 2**63 - 1, "image 5 is .* bytes from 9223372036854775807 on"),
+        ("sizes", 7, 0, "image 7 is 0 bytes"),
+        ("sizes", 7, 2**31 - 1, "image 7 is 2147483647 bytes .* in a shard of"),
+        ("identity_offsets", 0, 1, "do not rise from 0 to 24"),
+        ("identity_offsets", 2, 4, "do not rise"),
+        ("identity_offsets", 6, 23, "do not rise"),
+    ],
+)
+def test_values_that_cannot_be_true_are_refused(packed: Index, field: str, row: int, value: int, cause: str) -> None:
+    array = np.array(getattr(packed, field))
+    array[row] = value
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    rewritten(packed, f"index/{field}.npy", buffer.getvalue())
+
+    with pytest.raises(OctoscaleError, match=f"cannot be true: .*{cause}"):
+        Index.load(packed.directory)
+
+
+@pytest.mark.parametrize("name", ["identity_keys.txt", "sample_names.txt"])
+def test_a_text_of_other_many_lines_is_refused(packed: Index, name: str) -> None:
+    rewritten(packed, f"index/{name}", b"one\ntwo\n")
+
+    with pytest.raises(OctoscaleError, match=f"cannot be true: {name} has 2 lines"):
+        Index.load(packed.directory)

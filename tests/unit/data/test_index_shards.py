@@ -241,3 +241,31 @@ def test_any_bytes_are_read_or_refused(
     with suppress(OctoscaleError):
         for member in TarReader(Store(str(path.parent)), "any.tar").members():
             assert member.data is None or data[member.offset : member.offset + len(member.data)] == member.data
+
+
+@pytest.mark.parametrize("own", ["report.json", "index/offsets.npy", "index/sample_names.txt"])
+def test_nothing_is_deleted_or_replaced_unless_asked(tmp_path: Path, own: str) -> None:
+    write(tmp_path / "0.tar", [*sample("a", "1", 0), *sample("b", "1", 1)])
+    foreign = ["index/mine.npy", "index/notes.txt"]
+    for name in (*foreign, own):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
+
+    with pytest.raises(OctoscaleError, match=rf"already has an index \({own}\); .* --overwrite"):
+        index_shards(str(tmp_path))
+    assert (tmp_path / own).read_bytes() == b"mine"
+    index_shards(str(tmp_path), overwrite=True)
+
+    assert [(tmp_path / name).read_bytes() for name in foreign] == [b"mine"] * 2
+
+
+def test_an_index_stays_when_the_scan_for_another_fails(tmp_path: Path) -> None:
+    write(tmp_path / "0.tar", [*sample("a", "1", 0), *sample("b", "1", 1)])
+    index_shards(str(tmp_path))
+    write(tmp_path / "1.tar", [])
+    (tmp_path / "1.tar").write_bytes(b"damaged" * 1000)
+
+    with pytest.raises(OctoscaleError):
+        index_shards(str(tmp_path), overwrite=True)
+
+    assert len(Index.load(tmp_path)) == 2

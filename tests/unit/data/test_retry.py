@@ -2,6 +2,9 @@
 
 import logging
 import random
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,6 +106,44 @@ def test_a_stopped_operation_asks_no_more() -> None:
         stopped.run(attempt, attempt.renew)
 
     assert attempt.tries == 0
+
+
+def test_the_deadline_counts_from_the_last_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def monotonic() -> float:
+        now[0] += 0.001
+        return now[0]
+
+    monkeypatch.setattr("octoscale.data.retry.time", SimpleNamespace(monotonic=monotonic))
+    transfer = operation(deadline_seconds=300.0)
+    for minute in range(60):
+        now[0] = 60.0 * minute
+        transfer.progress()
+
+    # An hour after the beginning.
+    attempt = Failing(TransientError("busy", "slow down"))
+    assert transfer.run(attempt, attempt.renew) == "done"
+
+    now[0] += 301
+    attempt = Failing(TransientError("busy", "slow down"))
+    with pytest.raises(TransientError, match="gave up after 1 try"):
+        transfer.run(attempt, attempt.renew)
+
+
+def test_a_wish_to_stop_ends_a_pause() -> None:
+    stop, slow = threading.Event(), Backoff(base_seconds=1e6, cap_seconds=1e6)
+    stopped = Operation("of the test", "s3://bucket/name", 1e9, 0.1, slow, stop)
+    attempt = Failing(*[TransientError("busy", "")] * 100)
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+
+    with pytest.raises(StoppedError, match="s3://bucket/name was given up"):
+        stopped.run(attempt, attempt.renew)
+
+    # The pause would be about a week.
+    assert time.monotonic() - began < 5
+    assert attempt.tries == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 import uuid
 from pathlib import Path
 
@@ -25,6 +26,21 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     assert store.read_many(["folder/name"] * 2) == [b"0123456789"] * 2
     assert store.size("folder/name") == 10
     assert store.child("folder").read("name") == b"0123456789"
+
+
+def test_what_is_given_up_ends_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    store.write("name", b"0123456789")
+    stop = threading.Event()
+    store.download("name", tmp_path / "down", stop=stop)
+    stop.set()
+
+    with pytest.raises(OctoscaleError, match=r"/name was given up$"):
+        store.download("name", tmp_path / "again", stop=stop)
+    with pytest.raises(OctoscaleError, match=r"/name was given up$"):
+        store.read_ranges("name", [(0, 1), (4, 5)], stop=stop)
+
+    assert (tmp_path / "down").read_bytes() == b"0123456789"
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_second_write_replaces_the_first(store: Store) -> None:

@@ -75,3 +75,14 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
 def test_a_deadline_shorter_than_one_timeout_is_refused() -> None:
     with pytest.raises(ValidationError, match="deadline_seconds 5 is shorter than timeout_seconds 20"):
         StorageConfig(deadline_seconds=5)
+
+
+@pytest.mark.parametrize("url", ["s3://me:pass/word@bucket/x", "gs://me:/@bucket"])
+def test_a_password_with_a_slash_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(OctoscaleError, match=r"[a-z0-9]+://\*\*\*@bucket.* holds a password"):
+        Store(url)
+
+
+@pytest.mark.parametrize("url", ["memory://host:9000/a@b", "memory://host:9000", "s3://bucket/a:b@c", "/data/a:b@c"])
+def test_a_port_or_a_name_with_an_at_is_no_password(url: str) -> None:
+    assert Store(url).url == redacted(url) == url

@@ -125,3 +125,9 @@ def test_entries_are_sorted_by_identity_and_keep_the_order_of_the_rows(rows: lis
     expected = sorted(((f"person {person}", f"{image}.jpg") for image, person in first.items()), key=lambda row: row[0])
     assert entries_of(source) == expected
     assert len(source.ignored) == len(rows) - len(first)
+
+
+def test_the_root_of_the_file_system_holds_every_absolute_path(tmp_path: Path) -> None:
+    source = open_list(write(tmp_path, f"{tmp_path}/a.jpg x\n/{tmp_path}/b.jpg x"), "/")
+
+    assert [source.name(row) for row in range(2)] == [f"{tmp_path}/a.jpg"[1:], f"{tmp_path}/b.jpg"[1:]]

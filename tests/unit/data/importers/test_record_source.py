@@ -85,6 +85,20 @@ def test_records_without_an_image_are_told_apart_by_the_header(tmp_path: Path) -
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("labels", [3.0, [3.0, *range(10)]])
+def test_a_first_image_without_bytes_is_a_damaged_one_and_no_header(
+    tmp_path: Path, labels: float | list[float]
+) -> None:
+    contents = [payload(labels), *(payload(number % 2, encode(number)) for number in range(6)), payload(0)]
+    write_records(tmp_path / "faces", contents)
+
+    report = pack(str(tmp_path / "faces"), str(tmp_path / "packed"))
+
+    assert report.images == 6
+    causes = {item.name: item.cause for item in report.excluded_images}
+    assert causes == dict.fromkeys(["record 0", "record 7"], "the record holds no image")
+
+
 def test_beyond_two_to_the_24_the_header_is_inexact_and_the_records_decide(tmp_path: Path) -> None:
     # float32 keeps every second number there: 16,777,219 images end at record 16,777,220, said as such or one off.
     end = 2**24 + 3
@@ -144,26 +158,54 @@ def test_neighbours_are_read_together_and_a_shuffled_remote_file_is_copied(
 ) -> None:
     path = write_records(tmp_path, [payload(number % 10, bytes(50), number) for number in range(100)])
     reads: list[tuple[int, int]] = []
-    read_range = Store.read_range
+    read_ranges = Store.read_ranges
 
-    def counting(self: Store, name: str, start: int, end: int) -> bytes:
-        reads.append((start, end))
-        return read_range(self, name, start, end)
+    def counting(self: Store, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+        reads.extend(ranges)
+        return read_ranges(self, name, ranges)
 
     source = open_records(str(path))
-    monkeypatch.setattr(Store, "read_range", counting)
+    monkeypatch.setattr(Store, "read_ranges", counting)
     load_all(source)
     assert len(reads) == 1
 
     monkeypatch.setattr(Store, "is_local", property(lambda self: "copy" in self.url))
-    monkeypatch.setattr(Store, "read_range", read_range)
+    monkeypatch.setattr(Store, "read_ranges", read_ranges)
     monkeypatch.setattr(Store, "size", lambda self, name: path.stat().st_size)
     monkeypatch.setattr(Store, "download", lambda self, name, to: to.write_bytes(path.read_bytes()))
     (tmp_path / "copy").mkdir()
-    assert source.near(np.arange(100), tmp_path / "copy") is source
-    copied = source.near(np.argsort(np.arange(100) % 10, kind="stable"), tmp_path / "copy")
+    every, of_eight = np.arange(100), np.arange(0, 100, 8)
+    assert source.near(every, of_eight, tmp_path / "copy") is source
+    # Runs of two are two images per read, however well the file is sorted.
+    assert source.near(every, np.arange(0, 100, 2), tmp_path / "copy") is not source
+    copied = source.near(np.argsort(every % 10, kind="stable"), of_eight, tmp_path / "copy")
     assert len(images_of(copied)) == 100  # type: ignore[arg-type]
     assert (tmp_path / "copy/images.rec").stat().st_size == path.stat().st_size
+
+
+def test_a_shuffled_index_is_read_in_the_files_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_records(tmp_path, [payload(number % 3, b"image %d" % number) for number in range(50)])
+    offsets = [line.split()[1] for line in path.with_suffix(".idx").read_text().splitlines()]
+    keys = np.random.default_rng(0).permutation(50).tolist()
+    lines = [f"{key}\t{offset}\n" for key, offset in sorted(zip(keys, offsets, strict=True))]
+    path.with_suffix(".idx").write_text("".join(lines))
+    source = open_records(str(path))
+    calls: list[int] = []
+    read_ranges = Store.read_ranges
+
+    def counting(self: Store, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+        calls.append(len(ranges))
+        return read_ranges(self, name, ranges)
+
+    monkeypatch.setattr(Store, "read_ranges", counting)
+
+    assert images_of(source) == [(number % 3, b"image %d" % number) for number in range(50)]
+    assert calls == [1]
+    assert [source.name(entry) for entry in range(50)] == [f"record {key}" for key in keys]
+    calls.clear()
+    source.request(np.array([7, 3, 30, 31])).load()
+    # One call, whose ranges the store fetches together.
+    assert calls == [3]
 
 
 def test_a_folder_of_several_files_is_asked_about(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from octoscale.data.importers.open import open_source
 from octoscale.data.importers.source import FileRequest
 from octoscale.data.index import Index
 from octoscale.data.pack import Excluded, Rules, pack
+from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
 from tests.unit.data.conftest import MakeFolder, encode
 
@@ -172,11 +173,25 @@ def test_what_a_killed_packing_left_is_not_mixed_with_a_new_one(make_folder: Mak
 def test_foreign_files_at_the_destination_survive_an_overwrite(make_folder: MakeFolder, tmp_path: Path) -> None:
     source, destination = make_folder({"a": 4}), tmp_path / "packed"
     pack(str(source), str(destination))
-    (destination / "shards" / "mine.tar").write_bytes(b"mine")
+    mine = ["shards/mine.tar", "shards/shard-1.tar", "index/mine.npy", "index/notes.txt", "packing/list.txt"]
+    for name in mine:
+        (destination / name).parent.mkdir(exist_ok=True)
+        (destination / name).write_bytes(b"mine")
 
     pack(str(source), str(destination), overwrite=True)
 
-    assert (destination / "shards" / "mine.tar").read_bytes() == b"mine"
+    assert [(destination / name).read_bytes() for name in mine] == [b"mine"] * len(mine)
+
+
+def test_a_report_of_somebody_else_beside_a_split_survives(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source, destination = make_folder({f"{number:02d}": 2 for number in range(20)}), tmp_path / "packed"
+    destination.mkdir()
+    (destination / "report.json").write_bytes(b"mine")
+
+    for overwrite in (False, True):
+        pack(str(source), str(destination), rules=Rules(held_out=("x", 0.5)), overwrite=overwrite)
+
+    assert (destination / "report.json").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("stop_at", ["verify", "write"])
@@ -243,6 +258,101 @@ def test_an_overwriting_that_was_interrupted_is_resumed(make_folder: MakeFolder,
     pack(str(source), str(tmp_path / "packed"), shard_bytes=4096, resume=True)
 
     assert files_of(tmp_path / "packed") == files_of(tmp_path / "whole")
+
+
+def stop_at(stage: str) -> Callable[[str, int, int], None]:
+    """A progress that interrupts the packing."""
+
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == stage:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_resume_wins_over_overwrite(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source, destination = str(make_folder(dict.fromkeys("abcd", 8))), str(tmp_path / "packed")
+    with pytest.raises(KeyboardInterrupt):
+        pack(source, destination, overwrite=True, progress=stop_at("write"))
+
+    with pytest.raises(OctoscaleError, match=r"seed was 0, is 1; .* --overwrite, without --resume"):
+        pack(source, destination, overwrite=True, resume=True, seed=1)
+    calls: list[tuple[str, int, int]] = []
+    pack(source, destination, overwrite=True, resume=True, progress=lambda *call: calls.append(call))
+
+    assert calls[0] == ("verify", 32, 32)
+    assert [stage for stage, _, _ in calls] == ["verify", "write"]
+
+
+@pytest.mark.parametrize("deletions", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("split", [None, ("validation", 0.5)])
+def test_a_packing_killed_while_it_cleared_up_is_whole(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deletions: int,
+    split: tuple[str, float] | None,
+) -> None:  # fmt: skip
+    source = str(make_folder({f"{number:02d}": 4 for number in range(20)} | {"single": 1}))
+    rules = Rules(held_out=split)
+    whole = pack(source, str(tmp_path / "whole"), rules=rules)
+    monkeypatch.setattr(octoscale.data.pack.state, "PART_ENTRIES", 32)
+    delete, left = Store.delete, [deletions]
+
+    def killed(self: Store, name: str) -> None:
+        if self.url.endswith("/packing") and list((tmp_path / "packed").rglob("manifest.json")):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        delete(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "delete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack(source, str(tmp_path / "packed"), rules=rules)
+    calls: list[tuple[str, int, int]] = []
+    report = pack(source, str(tmp_path / "packed"), rules=rules, resume=True, progress=lambda *call: calls.append(call))
+
+    assert calls == []
+    assert report == whole
+    assert files_of(tmp_path / "packed") == files_of(tmp_path / "whole")
+
+
+def test_an_older_data_set_is_not_taken_for_the_interrupted_one(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source, destination = str(make_folder({"a": 4, "b": 4})), str(tmp_path / "packed")
+    pack(source, destination, seed=5)
+    with pytest.raises(KeyboardInterrupt):
+        pack(source, destination, overwrite=True, progress=stop_at("verify"))
+
+    pack(source, destination, resume=True)
+    pack(source, str(tmp_path / "whole"))
+
+    assert files_of(tmp_path / "packed") == files_of(tmp_path / "whole")
+
+
+def test_an_older_split_is_replaced_only_when_asked(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source, destination = str(make_folder({f"{number:02d}": 2 for number in range(20)})), tmp_path / "packed"
+    pack(source, str(destination), rules=Rules(held_out=("old", 0.5)))
+    (destination / "extension").mkdir()
+    (destination / "extension/manifest.json").write_text('{"name": "not a data set"}')
+
+    for rules in (Rules(), Rules(held_out=("new", 0.5))):
+        with pytest.raises(OctoscaleError, match=r"holds a packed data set \(old/manifest.json, train/manifest.json\)"):
+            pack(source, str(destination), rules=rules)
+    with pytest.raises(KeyboardInterrupt):
+        pack(source, str(destination), overwrite=True, progress=stop_at("verify"))
+    # Packed there since: nothing of the packing that is resumed.
+    pack(source, str(destination / "other"))
+    pack(source, str(destination), resume=True)
+
+    left = files_of(destination).keys()
+    assert {name.split("/")[0] for name in left if "manifest" in name} == {"manifest.json", "extension", "other"}
+    assert not [name for name in left if name.startswith(("old/", "train/"))]
+
+
+def test_a_split_is_not_packed_into_its_source(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source = make_folder({"a": 2, "b": 2})
+    source.rename(tmp_path / "train")
+
+    with pytest.raises(OctoscaleError, match="train is inside the source"):
+        pack(str(tmp_path / "train"), str(tmp_path), rules=Rules(held_out=("validation", 0.5)))
 
 
 def test_a_pickle_among_the_state_of_a_packing_is_not_opened(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -352,3 +462,24 @@ def test_few_images_are_read_at_a_time(
 
     assert sum(requested) == 160
     assert max(requested) == 32
+
+
+def test_a_huge_file_is_excluded_without_being_read(
+    make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_folder({"a": 2})
+    with (source / "a/huge.jpg").open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    read = Store.read
+    names: list[str] = []
+
+    def reading(self: Store, name: str) -> bytes:
+        names.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(Store, "read", reading)
+    report = pack(str(source), str(tmp_path / "packed"))
+
+    assert report.excluded_images == (Excluded("a/huge.jpg", "the file has more than 64 MiB"),)
+    assert "a/000.jpg" in names
+    assert "a/huge.jpg" not in names
