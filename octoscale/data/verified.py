@@ -47,7 +47,7 @@ class VerifiedStore:
                 temporary.unlink()
                 return
             for attempt in range(_ATTEMPTS):
-                self.store.download(entry.name, temporary, entry.size_bytes)
+                self.store.download(entry.name, temporary, entry.size_bytes, stop=self.stop)
                 if file_sha256(temporary) == entry.sha256:
                     break
                 logger.warning("%s/%s came with wrong bytes, attempt %d", self.store.url, entry.name, attempt + 1)
@@ -64,7 +64,7 @@ class VerifiedStore:
         ranges = self.ranges(rows)
         starts = np.array([start for start, _ in ranges])
         for _ in range(_ATTEMPTS):
-            parts = self.store.read_ranges(name, ranges)
+            parts = self.store.read_ranges(name, ranges, stop=self.stop)
             images = {}
             for row in rows:
                 part = int(np.searchsorted(starts, index.offsets[row], side="right")) - 1

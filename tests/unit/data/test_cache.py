@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,13 +34,13 @@ def read_bytes(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
     counts: Counter[str] = Counter()
     download, read_ranges = Store.download, Store.read_ranges
 
-    def noting_download(self: Store, name: str, path: Path, size_bytes: int | None = None) -> None:
-        download(self, name, path, size_bytes)
+    def noting_download(self: Store, name: str, path: Path, size_bytes: int | None = None, **more: Any) -> None:
+        download(self, name, path, size_bytes, **more)
         counts[name] += path.stat().st_size
 
-    def noting_ranges(self: Store, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+    def noting_ranges(self: Store, name: str, ranges: list[tuple[int, int]], **more: Any) -> list[bytes]:
         counts[name] += sum(end - start for start, end in ranges)
-        return read_ranges(self, name, ranges)
+        return read_ranges(self, name, ranges, **more)
 
     monkeypatch.setattr(Store, "download", noting_download)
     monkeypatch.setattr(Store, "read_ranges", noting_ranges)
@@ -208,8 +209,8 @@ def test_bytes_that_were_spoilt_on_the_way_are_fetched_again(
     spoilt = []
     download = Store.download
 
-    def spoil_once(self: Store, name: str, path: Path, size_bytes: int | None = None) -> None:
-        download(self, name, path, size_bytes)
+    def spoil_once(self: Store, name: str, path: Path, size_bytes: int | None = None, **more: Any) -> None:
+        download(self, name, path, size_bytes, **more)
         if name not in spoilt:
             spoilt.append(name)
             path.write_bytes(b"x" + path.read_bytes()[1:])

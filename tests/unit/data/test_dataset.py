@@ -5,6 +5,7 @@ import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +23,9 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     download = Store.download
 
-    def noting(self: Store, name: str, local_path: Path, size_bytes: int | None = None) -> None:
+    def noting(self: Store, name: str, local_path: Path, size_bytes: int | None = None, **more: Any) -> None:
         names.append(name)
-        download(self, name, local_path, size_bytes)
+        download(self, name, local_path, size_bytes, **more)
 
     monkeypatch.setattr(Store, "download", noting)
     return names

@@ -108,7 +108,7 @@ def test_waiting_ends_when_the_reading_is_given_up(
 ) -> None:
     data = DataSet.open(remote.url, tmp_path / "cache")
     release = threading.Event()
-    monkeypatch.setattr(Store, "download", lambda *arguments: release.wait(20))
+    monkeypatch.setattr(Store, "download", lambda *arguments, **more: release.wait(20))
     arrivals = arrivals_of(data, 0, world_size=1)
     arrivals.plan(plan, 0)
     given_up = threading.Event()
