@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from octoscale.data.cache import ShardCache
@@ -21,7 +20,7 @@ from octoscale.data.reader import ImageReader
 from octoscale.data.shard_files import ShardFiles
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
-from octoscale.data.temporary import replacing
+from octoscale.data.temporary import locked, replacing
 from octoscale.data.verified import VerifiedStore
 from octoscale.errors import OctoscaleError
 
@@ -60,7 +59,7 @@ class DataSet:
         directory = cache / manifest.fingerprint
         with _explained(url, cache):
             cache.mkdir(parents=True, exist_ok=True)
-            with _locked(cache / f"{manifest.fingerprint}.lock"):
+            with locked(cache / f"{manifest.fingerprint}.lock"):
                 _copy_index(store, manifest, directory)
         index = Index.load(directory)
         return cls(index, ImageReader(index, directory, store), store)
@@ -163,14 +162,6 @@ def _copy_index(store: Store, manifest: Manifest, directory: Path) -> None:
                 raise OctoscaleError(f"{store.url}/{name} is damaged (its sha256 is not the manifest's); pack it again")
     with replacing(directory / MANIFEST_NAME) as temporary:
         temporary.write_bytes(manifest.dump())
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; the kernel releases it even if this process is killed."""
-    with path.open("w") as file:
-        flock(file, LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -22,7 +22,6 @@ class Lease:
     """
 
     def __init__(self, directory: Path, *, exclusive: bool) -> None:
-        self.exclusive = exclusive
         self._file = _locked(directory, exclusive)
         # What killed processes left: nothing of it is under way when its lock is free.
         for folder in {path.parent for path in directory.rglob("*.partial")}:

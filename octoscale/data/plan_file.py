@@ -1,12 +1,9 @@
 """Plans on a node's disk: computed by one process, read by all. Imports NumPy and nothing heavier."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +12,7 @@ import numpy as np
 
 from octoscale.data.image_pool import Rows, rows_dtype
 from octoscale.data.plan import epoch_plan
+from octoscale.data.temporary import locked
 from octoscale.data.windowed_plan import windowed_plan
 from octoscale.errors import OctoscaleError
 
@@ -109,7 +107,7 @@ class PlanFile:
             return plan
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self._lock, wait=wait) as held:
+            with locked(self._lock, wait=wait) as held:
                 if not held:
                     return None
                 plan = self.load()
@@ -131,7 +129,7 @@ class PlanFile:
         """Delete the plan and what an interrupted process left of it, unless one is computing it now."""
         with contextlib.suppress(OSError):
             if self._lock.exists() or self._partial.exists() or self.path.exists():
-                with _locked(self._lock, wait=False) as held:
+                with locked(self._lock, wait=False) as held:
                     if held:
                         for path in (self.path, self._partial, self._lock):
                             path.unlink(missing_ok=True)
@@ -166,26 +164,3 @@ def _digest_of(file: BinaryIO, size: int) -> bytes:
 def _mapped(path: Path) -> Rows:
     plan: Rows = np.load(path, mmap_mode="r")
     return plan
-
-
-@contextmanager
-def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock file `path`, which the kernel releases even if this process is killed; False: another holds it."""
-    while True:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            # The holder before us may have deleted the file: then others lock a new one.
-            if _is_still(path, file.fileno()):
-                yield True
-                return
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False

@@ -1,6 +1,5 @@
 """Shards ahead of their use: one process of a node fetches them, all wait for what they read."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +16,6 @@ from octoscale.data.lease import Lease
 from octoscale.data.schedule import NEVER, EpochUses
 from octoscale.data.shard_files import ShardFiles
 from octoscale.errors import OctoscaleError
-
-logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.02
 _THREADS = 4

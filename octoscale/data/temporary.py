@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import IO
 
 _SUFFIX = ".partial"
 
@@ -18,14 +17,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{_SUFFIX}")
-    file = _locked(temporary)
-    try:
-        yield temporary
-        if temporary.exists():
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        file.close()
+    with locked(temporary):
+        try:
+            yield temporary
+            if temporary.exists():
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
@@ -41,12 +39,24 @@ def delete_unless_locked(path: Path) -> None:
         path.unlink()
 
 
-def _locked(path: Path) -> IO[bytes]:
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the file `path`, which the kernel releases even if this process is killed; False: another holds it."""
     while True:
-        file = path.open("ab")
-        flock(file, LOCK_EX)
-        # Whoever had it before has renamed or deleted it: then this is another file now.
-        with suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                return file
-        file.close()
+        with path.open("ab") as file:
+            try:
+                flock(file, LOCK_EX | (0 if wait else LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            # Whoever had it before may have renamed or deleted it: then others lock a new one.
+            if _is_still(path, file.fileno()):
+                yield True
+                return
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

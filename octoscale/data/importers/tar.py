@@ -45,7 +45,7 @@ class TarReader:
                 )
         self._file.seek(0)
         try:
-            # "r:" never looks for compression; nothing is ever extracted.
+            # "r:" never looks for compression; nothing is ever extracted. Its annotation wants more than is read.
             with tarfile.open(fileobj=self._file, mode="r:") as tar:  # type: ignore[call-overload]
                 for member in tar:
                     self._check(member)
