@@ -119,11 +119,6 @@ class ShardCache:
         """Let what is being fetched end soon, as a failure."""
         self._source.stop.set()
 
-    def give_back(self, shard: int) -> None:
-        """What `take_most_urgent` gave is not fetched now."""
-        with self._lock:
-            self._busy.discard(shard)
-
     @property
     def is_complete(self) -> bool:
         """Whether everything is there, and stays."""
@@ -176,17 +171,19 @@ class ShardCache:
             gain[list(self._busy)] = 0
             if gain.sum() < lacking:
                 continue
-            before = int(self._stored.sum())
+            given = 0
             # What is dropped as a whole goes first: the rest needs room to be copied to.
             for shard in np.lexsort((-gain, needed > 0)):
-                if before - int(self._stored.sum()) >= lacking:
+                if given >= lacking:
                     break
                 if gain[shard]:
-                    self._keep(int(shard), first, last)
-            return before - int(self._stored.sum())
+                    given += self._keep(int(shard), first, last)
+            return given
         return 0
 
-    def _keep(self, shard: int, first: int, last: int) -> None:
+    def _keep(self, shard: int, first: int, last: int) -> int:
+        """Drop of `shard` what is not used at [first, last]; the bytes that it gave."""
+        before = int(self._stored[shard])
         rows = self.timeline.rows_of(shard, first, last)
         if len(rows):
             self.files.keep_only(shard, rows)
@@ -195,6 +192,7 @@ class ShardCache:
             self.files.delete(shard)
             self._covered[shard] = _ABSENT
         self._stored[shard] = self.files.stored_bytes(shard)
+        return before - int(self._stored[shard])
 
     def _horizons(self, time: int, now: int) -> Iterator[int]:
         """Times beyond which images may be dropped, the farthest first, down to `time`."""

@@ -42,12 +42,10 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         raise OctoscaleError(f"not a JPEG, PNG or WebP image: {len(data)} bytes starting with {data[:8]!r}")
     try:
         if kind == "jpg":
-            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
             _check_pixels(width, height)
-            # TurboJPEG does not convert CMYK; such files are rare and left to Pillow.
-            if colorspace not in ("CMYK", "YCCK"):
-                pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
-                return pixels
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+            return pixels
         with Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP"]) as image:
             _check_pixels(*image.size)
             if image.mode not in _MODES:
@@ -57,6 +55,26 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         raise
     except _PILLOW_ERRORS as error:
         raise OctoscaleError(f"damaged {kind} image: {error}") from error
+
+
+def decode_into(data: bytes, out: NDArray[np.uint8]) -> None:
+    """The same, written to `out` (uint8 [H, W, 3], contiguous), which saves a copy.
+
+    Raises:
+        OctoscaleError: as `decode_image`, and where the image has another size; `out` then holds anything.
+    """
+    if image_format(data) == "jpg":
+        try:
+            if simplejpeg.decode_jpeg(data, "RGB", buffer=out).shape == out.shape:
+                return
+        except ValueError:
+            # Damaged, or larger than `out`: looked into below.
+            pass
+    pixels = decode_image(data)
+    if pixels.shape != out.shape:
+        (height, width), wanted = pixels.shape[:2], out.shape[:2]
+        raise OctoscaleError(f"decoded to {width}×{height} pixels, not {wanted[1]}×{wanted[0]}")
+    out[:] = pixels
 
 
 def _check_pixels(width: int, height: int) -> None:

@@ -3,9 +3,10 @@
 import queue
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,9 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from octoscale.data.buffers import SharedBuffers, new_images
 from octoscale.data.prefetch import READY_BATCHES, Arrivals, Everything
 from octoscale.data.reader import ImageReader, Substitution
 from octoscale.errors import OctoscaleError
+
+# Batches that each worker has to do.
+_UNDER_WAY = 2
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,6 @@ class Batch:
     substitutions: tuple[Substitution, ...] = ()
     queue_depth: int = 0
 
-    def pin_memory(self) -> "Batch":
-        pinned = (self.high.pin_memory(), self.identities.pin_memory(), self.sample_ids.pin_memory())
-        return Batch(*pinned, self.substitutions)
-
 
 def load_batches(
     reader: ImageReader, rows: Iterable[NDArray[np.integer]], *, workers: int, arrivals: Arrivals | None = None
@@ -49,7 +50,8 @@ def load_batches(
     A thread keeps up to `READY_BATCHES` ready and then waits. Closing the generator ends it and the workers.
 
     Args:
-        rows: int [n] for each batch, sample ids: this rank's part of the plan; drawn from in the thread.
+        rows: int [n] for each batch, the same n for all, sample ids: this rank's part of the plan; drawn from in the
+            thread.
         workers: processes that decode; 0 decodes in the thread. The batches are the same for any number.
         arrivals: is asked before a batch is read, where the images have to come from elsewhere first.
 
@@ -88,36 +90,47 @@ def _fill(
                 continue
             return
 
-    due = _Due(rows, arrivals, stop)
-    loader = DataLoader(
-        _Batches(reader),
-        # Its annotation asks for lists; anything that `__getitems__` takes will do.
-        batch_sampler=cast(Any, due),
-        collate_fn=_as_is,
-        num_workers=workers,
-        # Object-store clients and CUDA do not survive a fork.
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=2 if workers else None,
-        worker_init_fn=_ignore_sigterm,
-        pin_memory=torch.cuda.is_available(),
-        # Without its own generator each epoch would draw a number from the global one.
-        generator=torch.Generator(),
-    )
     last: BaseException | None = None
     iterator = None
+    due = None
     try:
-        iterator = iter(loader)
+        drawn = iter(rows)
+        first = next(drawn, None)
+        if first is None:
+            return
+        shape = reader.batch_shape(len(first))
+        # Those that are under way, and the one that is being copied.
+        shared = SharedBuffers(workers * _UNDER_WAY + 1, shape) if workers else None
+        due = _Due(
+            chain([first], drawn), arrivals, stop, (lambda: new_images(shape)) if shared is None else shared.next
+        )
+        iterator = iter(
+            DataLoader(
+                _Batches(reader, shared),
+                # Its annotation asks for lists; anything that `__getitems__` takes will do.
+                batch_sampler=cast(Any, due),
+                collate_fn=_as_is,
+                num_workers=workers,
+                # Object-store clients and CUDA do not survive a fork.
+                multiprocessing_context="spawn" if workers else None,
+                prefetch_factor=_UNDER_WAY if workers else None,
+                worker_init_fn=_ignore_sigterm,
+                # Without its own generator each epoch would draw a number from the global one.
+                generator=torch.Generator(),
+            )
+        )
         # To the end also when it is not wanted any more: a worker that exits with a batch under way aborts.
-        while (batch := next(iterator, None)) is not None:
-            if isinstance(batch, OctoscaleError):
-                raise batch
-            put(batch)
+        while (read := next(iterator, None)) is not None:
+            if isinstance(read, OctoscaleError):
+                raise read
+            put(_batch_of(reader, read, shared))
     except OctoscaleError as error:
         last = error
     except BaseException as error:
         last = error
         # How the death of a worker shows depends on what it was doing.
-        if workers and not due.failed and isinstance(error, (RuntimeError, EOFError, ConnectionError)):
+        died = isinstance(error, (RuntimeError, EOFError, ConnectionError))
+        if workers and died and due is not None and not due.failed:
             last = OctoscaleError(f"a data worker died ({error!r}); see whether this node ran out of memory")
     finally:
         # The last reference: the workers end now, not when the garbage is collected.
@@ -125,46 +138,73 @@ def _fill(
         put(last)
 
 
-class _Due:
-    """The rows of each batch, when its images are there."""
+def _batch_of(reader: ImageReader, read: "_Read", shared: SharedBuffers | None) -> Batch:
+    images = read.place if isinstance(read.place, Tensor) else cast(SharedBuffers, shared).copy(read.place)
+    identities = torch.from_numpy(reader.index.identity_of(read.sample_ids))
+    sample_ids = torch.from_numpy(read.sample_ids.astype(np.int64))
+    if images.is_pinned():
+        identities, sample_ids = identities.pin_memory(), sample_ids.pin_memory()
+    return Batch(images.permute(0, 3, 1, 2), identities, sample_ids, tuple(read.substitutions))
 
-    def __init__(self, rows: Iterable[NDArray[np.integer]], arrivals: Arrivals, stop: threading.Event) -> None:
+
+# Where a batch's images are written: here, or in the shared buffer of this number.
+_Place = Tensor | int
+
+
+class _Read(NamedTuple):
+    """What a worker says of a batch whose images are in their place."""
+
+    place: _Place
+    sample_ids: NDArray[np.integer]
+    substitutions: list[Substitution]
+
+
+class _Due:
+    """The place and the rows of each batch, when its images are there."""
+
+    def __init__(
+        self,
+        rows: Iterable[NDArray[np.integer]],
+        arrivals: Arrivals,
+        stop: threading.Event,
+        next_place: Callable[[], _Place],
+    ) -> None:
         self._rows = rows
         self._arrivals = arrivals
         self._stop = stop
+        self._next_place = next_place
         self.failed = False
 
-    def __iter__(self) -> Iterator[NDArray[np.integer]]:
+    def __iter__(self) -> Iterator[tuple[_Place, NDArray[np.integer]]]:
         try:
             yield from self._rows_due()
         except Exception:
             self.failed = True
             raise
 
-    def _rows_due(self) -> Iterator[NDArray[np.integer]]:
+    def _rows_due(self) -> Iterator[tuple[_Place, NDArray[np.integer]]]:
         for row in self._rows:
             self._arrivals.wait_for(row, self._stop.is_set)
             if self._stop.is_set():
                 return
-            yield row
+            yield self._next_place(), row
 
 
-class _Batches(Dataset[Batch]):
-    """The reader's images with their identities, a whole batch at a time."""
+class _Batches(Dataset[_Read]):
+    """The images of the reader, a whole batch at a time, written to where they are to be."""
 
-    def __init__(self, reader: ImageReader) -> None:
+    def __init__(self, reader: ImageReader, shared: SharedBuffers | None) -> None:
         self._reader = reader
+        self._shared = shared
 
-    def __getitems__(self, sample_ids: NDArray[np.integer]) -> Batch | OctoscaleError:
+    def __getitems__(self, due: tuple[_Place, NDArray[np.integer]]) -> _Read | OctoscaleError:
+        place, sample_ids = due
+        out = place.numpy() if isinstance(place, Tensor) else cast(SharedBuffers, self._shared).view(place)
         try:
-            high, substitutions = self._reader.read_batch(sample_ids)
+            return _Read(place, sample_ids, self._reader.read_batch(sample_ids, out))
         except OctoscaleError as error:
             # As a value: the DataLoader would replace the message by a traceback of its worker.
             return error
-        identities = self._reader.index.identity_of(sample_ids)
-        return Batch(
-            high, torch.from_numpy(identities), torch.from_numpy(sample_ids.astype(np.int64)), tuple(substitutions)
-        )
 
 
 def _ignore_sigterm(worker: int) -> None:

@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from octoscale.data.decode import decode_image
+from octoscale.data.decode import decode_into
 from octoscale.data.index import Index
 from octoscale.data.shard_files import OpenShard, ShardFiles
 from octoscale.data.storage import Store
+from octoscale.data.verified import DamagedError, VerifiedStore
 from octoscale.errors import OctoscaleError
 
 # Well below the usual limit of 1,024 descriptors, with several readers in one process.
 _MAX_OPEN_SHARDS = 128
-# Of a direct read whose bytes are wrong: they may have been spoilt on the way.
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,6 @@ class Substitution:
     sample_id: int
     substitute: int
     cause: str
-
-
-class _DamagedError(OctoscaleError):
-    """The image is there, but not as it was packed."""
 
 
 class ImageReader(Dataset[Tensor]):
@@ -66,10 +61,17 @@ class ImageReader(Dataset[Tensor]):
 
     def __getitems__(self, sample_ids: Sequence[int] | NDArray[np.integer]) -> Tensor:
         """uint8 [n, 3, H, W], RGB, in channels-last memory as decoders write it."""
-        return self._stack([self._decode(int(sample_id)) for sample_id in sample_ids])
+        images = np.empty(self.batch_shape(len(sample_ids)), np.uint8)
+        for image, sample_id in zip(images, sample_ids, strict=True):
+            self._read(int(sample_id), image)
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
-    def read_batch(self, sample_ids: Sequence[int] | NDArray[np.integer]) -> tuple[Tensor, list[Substitution]]:
-        """The same, but an image that is damaged gives its place to another one of its identity.
+    def batch_shape(self, count: int) -> tuple[int, int, int, int]:
+        """[n, H, W, 3] for `count` images."""
+        return count, self.index.image_size, self.index.image_size, 3
+
+    def read_batch(self, sample_ids: Sequence[int] | NDArray[np.integer], out: NDArray[np.uint8]) -> list[Substitution]:
+        """Write the images to `out`, uint8 [n, H, W, 3]; a damaged one gives its place to another of its identity.
 
         Which one is a matter of its sample id alone, so every rank and worker chooses the same; images
         of the batch itself come last, as a pair of one image teaches nothing.
@@ -80,98 +82,89 @@ class ImageReader(Dataset[Tensor]):
         """
         self._close_dropped()
         planned = [int(sample_id) for sample_id in sample_ids]
-        images, substitutions = [], []
-        for sample_id in planned:
+        substitutions = []
+        for image, sample_id in zip(out, planned, strict=True):
             try:
-                images.append(self._decode(sample_id))
-            except _DamagedError as error:
-                image, substitute = self._substitute(sample_id, planned, error)
-                images.append(image)
+                self._read(sample_id, image)
+            except DamagedError as error:
+                substitute = self._substitute(sample_id, image, planned, error)
                 substitutions.append(Substitution(sample_id, substitute, str(error)))
-        return self._stack(images), substitutions
+        return substitutions
 
     def close(self) -> None:
         """Close the shards; the next read opens them again."""
         _close_all(self._open)
 
-    def _stack(self, images: list[NDArray[np.uint8]]) -> Tensor:
-        size = self.index.image_size
-        stacked = np.empty((len(images), size, size, 3), np.uint8)
-        for row, image in enumerate(images):
-            stacked[row] = image
-        return torch.from_numpy(stacked).permute(0, 3, 1, 2)
-
-    def _substitute(self, sample_id: int, batch: list[int], cause: OctoscaleError) -> tuple[NDArray[np.uint8], int]:
+    def _substitute(self, sample_id: int, image: NDArray[np.uint8], batch: list[int], cause: OctoscaleError) -> int:
+        """The sample id of the one whose pixels are now in `image`."""
         offsets = self.index.identity_offsets
         identity = int(self.index.identity_of(np.array(sample_id)))
         others = [row for row in range(int(offsets[identity]), int(offsets[identity + 1])) if row != sample_id]
         others.sort(key=lambda row: (row in batch, zlib.crc32(struct.pack("<qq", sample_id, row))))
         for row in others:
             try:
-                return self._decode(row), row
-            except _DamagedError:
+                self._read(row, image)
+            except DamagedError:
                 continue
+            return row
         raise OctoscaleError(
             f"no image of identity {self.index.identity_keys[identity]!r} can be read, all {len(others) + 1} were "
             f"tried; the planned one: {cause}"
         ) from cause
 
-    def _decode(self, sample_id: int) -> NDArray[np.uint8]:
-        index = self.index
-        if not 0 <= sample_id < len(index):
-            raise IndexError(f"sample id {sample_id} of {len(index)} images")
+    def _read(self, sample_id: int, image: NDArray[np.uint8]) -> None:
+        """Put the pixels of a sample into `image`, uint8 [H, W, 3]."""
+        if not 0 <= sample_id < len(self.index):
+            raise IndexError(f"sample id {sample_id} of {len(self.index)} images")
         try:
-            data = self._bytes(sample_id)
-            try:
-                image = decode_image(data)
-            except OctoscaleError as error:
-                raise _DamagedError(str(error)) from error
-            if image.shape != (index.image_size, index.image_size, 3):
-                raise _DamagedError(f"decoded to {image.shape[1]}×{image.shape[0]} pixels, not {index.image_size}")
-        except (OSError, OctoscaleError) as error:
-            name = index.manifest.shards[index.shard_ids[sample_id]].name
-            where = self.directory / name if self.store is None else f"{self.store.url}/{name}"
-            kind = _DamagedError if isinstance(error, _DamagedError) else OctoscaleError
-            raise kind(
-                f"sample {sample_id} at byte {index.offsets[sample_id]} of {where} cannot be read: {error}; "
-                "restore the shard or pack the data set again"
-            ) from error
-        return image
+            data = self._packed_on_disk(sample_id)
+        except (OSError, DamagedError) as error:
+            if self.store is None:
+                kind = DamagedError if isinstance(error, DamagedError) else OctoscaleError
+                raise kind(self._unreadable(sample_id, error)) from error
+            data = self._packed_in_store(sample_id)
+        try:
+            decode_into(data, image)
+        except OctoscaleError as error:
+            raise DamagedError(self._unreadable(sample_id, error)) from error
 
-    def _bytes(self, sample_id: int) -> bytes:
-        """The packed bytes: from the open shard, from the one that may have taken its place, or from where it came."""
-        index, shard = self.index, int(self.index.shard_ids[sample_id])
-        problem: OSError | _DamagedError | None = None
-        for _ in range(2):
-            try:
-                data = self._shard(shard).read(index, sample_id)
-                if data is not None:
-                    return self._checked(sample_id, data)
-            except (OSError, _DamagedError) as error:
-                problem = error
+    def _packed_on_disk(self, sample_id: int) -> bytes:
+        """The packed bytes from the open shard, or from the file that may have taken its place."""
+        shard = int(self.index.shard_ids[sample_id])
+        try:
+            return self._checked(sample_id, self._shard(shard).read(self.index, sample_id))
+        except (OSError, DamagedError):
             if (stale := self._open.pop(shard, None)) is not None:
                 stale.close()
-        if self.store is None:
-            assert problem is not None
-            raise problem
-        start, size = int(index.offsets[sample_id]), int(index.sizes[sample_id])
-        for _ in range(_ATTEMPTS):
-            # The store tries again by itself; here only what came is looked at.
-            data = self.store.read_range(index.manifest.shards[shard].name, start, start + size)
-            try:
-                return self._checked(sample_id, data)
-            except _DamagedError as error:
-                problem = error
-        assert problem is not None
-        raise problem
+            return self._checked(sample_id, self._shard(shard).read(self.index, sample_id))
 
-    def _checked(self, sample_id: int, data: bytes) -> bytes:
+    def _checked(self, sample_id: int, data: bytes | None) -> bytes:
+        if data is None:
+            raise FileNotFoundError("not in the part of the shard that is there")
         size = int(self.index.sizes[sample_id])
         if len(data) < size:
-            raise _DamagedError(f"the shard ends after {len(data)} of {size} bytes")
+            raise DamagedError(f"the shard ends after {len(data)} of {size} bytes")
         if zlib.crc32(data) != self.index.crc32[sample_id]:
-            raise _DamagedError("its bytes are not those that were packed (crc32 differs)")
+            raise DamagedError("its bytes are not those that were packed (crc32 differs)")
         return data
+
+    def _packed_in_store(self, sample_id: int) -> bytes:
+        assert self.store is not None
+        shard = int(self.index.shard_ids[sample_id])
+        try:
+            return VerifiedStore(self.store, self.index).read(shard, np.array([sample_id]))[sample_id]
+        except DamagedError:
+            raise
+        except OctoscaleError as error:
+            raise OctoscaleError(self._unreadable(sample_id, error)) from error
+
+    def _unreadable(self, sample_id: int, cause: Exception) -> str:
+        name = self.index.manifest.shards[self.index.shard_ids[sample_id]].name
+        where = self.directory / name if self.store is None else f"{self.store.url}/{name}"
+        return (
+            f"sample {sample_id} at byte {self.index.offsets[sample_id]} of {where} cannot be read: {cause}; "
+            "restore the shard or pack the data set again"
+        )
 
     def _shard(self, shard: int) -> OpenShard:
         opened = self._open.pop(shard, None)

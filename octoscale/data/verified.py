@@ -21,6 +21,10 @@ _GAP_BYTES = 128 * 2**10
 _ATTEMPTS = 3
 
 
+class DamagedError(OctoscaleError):
+    """What is there is not what was packed."""
+
+
 class VerifiedStore:
     """The shards of a data set under `store`; what comes is compared with the checksums of its manifest and index.
 
@@ -39,7 +43,8 @@ class VerifiedStore:
         Of processes that do so at the same time one downloads; nothing is left of a failure.
 
         Raises:
-            OctoscaleError: it cannot be read, or is damaged where it comes from: shard, offset and sample id.
+            DamagedError: where it comes from: shard, offset and sample id.
+            OctoscaleError: it cannot be read.
         """
         entry = self._index.manifest.shards[shard]
         with replacing(path) as temporary:
@@ -52,7 +57,7 @@ class VerifiedStore:
                     break
                 logger.warning("%s/%s came with wrong bytes, attempt %d", self.store.url, entry.name, attempt + 1)
             else:
-                raise OctoscaleError(self._damage(shard, temporary))
+                raise DamagedError(self._damage(shard, temporary))
 
     def read(self, shard: int, rows: NDArray[np.integer]) -> dict[int, bytes]:
         """The images `rows` (sample ids of this shard), in as few requests as pay.
@@ -74,7 +79,7 @@ class VerifiedStore:
             if not wrong:
                 return images
             logger.warning("%s/%s came with wrong bytes of sample %d", self.store.url, name, wrong[0])
-        raise OctoscaleError(
+        raise DamagedError(
             f"sample {wrong[0]} at byte {index.offsets[wrong[0]]} of {self.store.url}/{name} is not what was packed "
             "(crc32 differs); restore the shard or pack the data set again"
         )

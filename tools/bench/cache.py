@@ -121,8 +121,8 @@ def shape_of(shard_ids: NDArray[np.int32]) -> Index:
     )
 
 
-def pass_through(index: Index, plan: NDArray[np.int64], budget: int, ahead: int) -> dict[str, Any]:
-    """One epoch with a cache of `budget` bytes that may fetch up to `ahead` batches before they are due."""
+def pass_through(index: Index, plan: NDArray[np.int64], budget: int) -> dict[str, Any]:
+    """One epoch with a cache of `budget` bytes, filled as early as it has room."""
     files = CountedFiles(index)
     source = CountedStore(index, files)
     cache = ShardCache(source, index, cast(ShardFiles, files), budget)
@@ -131,9 +131,8 @@ def pass_through(index: Index, plan: NDArray[np.int64], budget: int, ahead: int)
     late = 0
     for now in range(len(plan)):
         while (task := cache.take_most_urgent(now)) is not None:
-            if task[1] > now + ahead or not cache.fetch(*task, now):
+            if not cache.fetch(*task, now):
                 late += task[1] <= now
-                cache.give_back(task[0])
                 break
     total = sum(shard.size_bytes for shard in index.manifest.shards)
     return {
@@ -167,7 +166,6 @@ def main() -> None:
     parser.add_argument("--cache", type=float, default=0.25, help="cache ÷ data set")
     parser.add_argument("--window", type=float, default=0.1, help="data.window_fraction")
     parser.add_argument("--nodes", type=int, default=1, help="each reads its part of every batch; one is simulated")
-    parser.add_argument("--ahead", type=int, default=200, help="batches")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--scale", type=float, default=1.0, help="part of MS1MV2's images and identities")
     arguments = parser.parse_args()
@@ -186,7 +184,7 @@ def main() -> None:
     report = {
         "images": len(index), "shards": len(index.manifest.shards), "data_set_bytes": total,
         "cache_over_data_set": arguments.cache, "window_fraction": arguments.window, "nodes": arguments.nodes,
-        "windowed": pass_through(index, mine, budget, arguments.ahead),
+        "windowed": pass_through(index, mine, budget),
         "windowed_least_recently_used": least_recently_used(index, mine, budget),
         "resident_least_recently_used_first_200_batches": least_recently_used(index, resident[:200], budget),
         "version": octoscale.__version__,

@@ -1,7 +1,6 @@
 """A data set to look into: its index, and single images from where it is."""
 
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from octoscale.data.decode import decode_image
 from octoscale.data.index import MANIFEST_NAME, Index, read_manifest
 from octoscale.data.storage import Store
-from octoscale.errors import OctoscaleError
+from octoscale.data.verified import VerifiedStore
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,8 @@ class View:
         Raises:
             OctoscaleError: unreadable, or not the bytes that were packed.
         """
-        index = self.index
-        name = index.manifest.shards[index.shard_ids[sample_id]].name
-        start = int(index.offsets[sample_id])
-        data = self.store.read_range(name, start, start + int(index.sizes[sample_id]))
-        if zlib.crc32(data) != index.crc32[sample_id]:
-            raise OctoscaleError(f"sample {sample_id} at byte {start} of {self.store.url}/{name} is damaged")
-        return data
+        shard = int(self.index.shard_ids[sample_id])
+        return VerifiedStore(self.store, self.index).read(shard, np.array([sample_id]))[sample_id]
 
     def decode(self, sample_id: int) -> NDArray[np.uint8]:
         """uint8 [H, W, 3]."""
