@@ -27,6 +27,7 @@ from octoscale.errors import OctoscaleError
 from octoscale.feed import feed, open_data
 from octoscale.train import train
 from tests.conftest import SmallRun
+from tests.data_sets import upload
 from tests.distributed.ranks import on_ranks
 from tests.integration.fault_proxy import (
     EXPIRED_TOKEN,
@@ -213,9 +214,8 @@ def test_a_fault_that_stays_ends_the_run_with_shard_and_cause(
 @pytest.fixture
 def copied(packed: Index, s3_url: str) -> Store:
     """Another copy of the data set, for tests that spoil it."""
-    local, store = Store(str(packed.directory)), Store(f"{s3_url}/faces")
-    for name in local.list():
-        store.write(name, local.read(name))
+    store = Store(f"{s3_url}/faces")
+    upload(packed, store)
     return store
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from octoscale.data.index import Index
 from octoscale.data.pack import pack
 from octoscale.data.storage import Store
+from tests.data_sets import upload
 
 MakeFolder = Callable[[dict[str, int]], Path]
 
@@ -53,7 +54,5 @@ def packed(make_folder: MakeFolder, tmp_path: Path) -> Index:
 def remote(packed: Index) -> Store:
     """The data set `packed` under a URL that is not local."""
     store = Store(f"memory://{uuid.uuid4().hex}/faces")
-    local = Store(str(packed.directory))
-    for name in local.list():
-        store.write(name, local.read(name))
+    upload(packed, store)
     return store
