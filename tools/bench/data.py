@@ -47,7 +47,7 @@ from octoscale.data.reader import ImageReader
 
 PACKAGES = ("torch", "simplejpeg", "webdataset", "pillow", "pytorch-metric-learning")
 LABELS = {
-    "decode_only": "simplejpeg in a loop, bytes in memory: the limit",
+    "decode_only": "simplejpeg in a loop, bytes in memory: the limit of a core",
     "octoscale_0": "octoscale, in a thread",
     "octoscale_1": "octoscale, 1 worker",
     "octoscale_2": "octoscale, 2 workers",
@@ -160,15 +160,16 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes = figure.subplots()
     rates = {name: row["images_per_second_median"] for name, row in result["methods"].items()}
     names = list(rates)[::-1]
-    colors = ["#0072b2" if name.startswith("octoscale") else "#9aa1a9" for name in names]
+    colors = ["#0072b2" if name.startswith("octoscale") else "#7d858e" for name in names]
     axes.barh([LABELS[name] for name in names], [rates[name] for name in names], color=colors, height=0.68)
-    axes.axvline(rates["decode_only"], color="#22262b", linestyle=(0, (4, 2)), linewidth=1)
+    axes.axvline(rates["decode_only"], color="#22262b", linestyle=(0, (4, 2)), linewidth=1, zorder=0)
     for place, name in enumerate(names):
         axes.annotate(
-            f"{rates[name]:,.0f}", (rates[name], place), xytext=(5, 0), textcoords="offset points", va="center"
-        )
+            f"{rates[name]:,.0f}", (rates[name], place), xytext=(-6, 0), textcoords="offset points",
+            va="center", ha="right", color="white", fontweight="bold",
+        )  # fmt: skip
     axes.set_title("Images per second, decoded, in batches", loc="left", fontweight="bold")
-    axes.set_xlim(0, 1.15 * max(rates.values()))
+    axes.set_xlim(0, 1.02 * max(rates.values()))
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0)
