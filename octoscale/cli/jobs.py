@@ -16,7 +16,7 @@ from octoscale.cli.console import errors, out
 from octoscale.cli.runs import ConfigArgument, Overrides
 
 if TYPE_CHECKING:
-    from octoscale.orchestrate.jobs import Job
+    from octoscale.orchestrate.job import Job
 
 # Each command imports what it runs: `octoscale --help` answers at once.
 

@@ -5,15 +5,17 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from octoscale.errors import EXIT_FAILED, EXIT_INTERRUPTED, OctoscaleError
-from octoscale.orchestrate.submission import ATTEMPT_KEY, RUN_KEY, JobPlan, Submission
+from octoscale.errors import OctoscaleError
+from octoscale.orchestrate.job import Job
+from octoscale.orchestrate.submission import JobPlan, Submission
 
 try:
+    import aiohttp
     import requests
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -24,58 +26,17 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
+# A log that is silent for longer is looked after.
+_SILENT_SECONDS = 30.0
 # A head that does not answer for longer is lost.
 _RECONNECT_SECONDS = 60.0
 _HOW_TO_AUTHENTICATE = (
     "set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or in the file that RAY_AUTH_TOKEN_PATH names"
 )
-_ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
 
 class UnreachableError(OctoscaleError):
     """No answer: the cluster may be gone, or only away."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the job server tells of one attempt.
-
-    Attributes:
-        status: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
-        exit_code: the driver's; None while it runs, or where it was not seen to end.
-        started: seconds since 1970; None before.
-    """
-
-    id: str
-    run: str | None
-    attempt: int
-    directory: str | None
-    status: str
-    message: str
-    exit_code: int | None
-    started: float | None
-    ended: float | None
-
-    @property
-    def is_over(self) -> bool:
-        return self.status in _ENDED
-
-    @property
-    def end_code(self) -> int:
-        """The exit code that says how the job ended: the driver's where it is one of a program's."""
-        if self.status == "SUCCEEDED":
-            return 0
-        code = self.exit_code
-        if code is None or code == 0:
-            return EXIT_FAILED
-        # Ended by a signal: a shell's way to say it.
-        return code if code > 0 else 128 - code
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether the same job could do better: it was interrupted, or its driver or node died. No error of its own."""
-        code = self.exit_code
-        return self.status == "FAILED" and (code is None or code == EXIT_INTERRUPTED or code < 0 or code > 128)
 
 
 class JobServer:
@@ -111,7 +72,7 @@ class JobServer:
 
     def jobs(self) -> list[Job]:
         """Attempts of runs, the newest first. Jobs of other programs are left out."""
-        found = [_job(details) for details in self._client.list_jobs() if details.submission_id]
+        found = [Job.of(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted((job for job in found if job.run), key=lambda job: (job.started or 0, job.attempt), reverse=True)
 
     def job(self, name: str) -> Job:
@@ -168,23 +129,25 @@ class JobServer:
         Raises:
             OctoscaleError: the job, or the cluster, is gone.
         """
-        written = 0
+        log = _Log(write)
         lost_since: float | None = None
         while True:
             try:
-                written = asyncio.run(self._tail(name, written, write))
+                asyncio.run(self._tail(name, log))
                 job = self.job(name)
+                if job.is_over:
+                    # What came after the connection had ended.
+                    log.start()
+                    with suppress(OctoscaleError):
+                        log.take(self.logs(job))
+                    return job
                 lost_since = None
             except UnreachableError:
                 lost_since = lost_since or time.monotonic()
                 if time.monotonic() - lost_since > _RECONNECT_SECONDS:
                     raise
                 logger.warning("no answer from %s; trying again", self.address)
-                time.sleep(2)
-                continue
-            if job.is_over:
-                return job
-            time.sleep(1)
+            time.sleep(2)
 
     def stop(self, name: str, *, timeout_seconds: float = 90.0) -> Job:
         """Ask the job to end, and wait until it has.
@@ -203,21 +166,41 @@ class JobServer:
             time.sleep(0.5)
         return job
 
-    async def _tail(self, name: str, skip: int, write: Callable[[str], None]) -> int:
-        """Hand on the log beyond its first `skip` characters until the connection ends; how many there were."""
-        import aiohttp
-
-        seen = 0
+    async def _tail(self, name: str, log: "_Log") -> None:
+        """Hand on the log until its connection ends, or the job has."""
+        log.start()
+        chunks = self._client.tail_job_logs(name)
         try:
-            async for text in self._client.tail_job_logs(name):
-                seen += len(text)
-                if seen > skip:
-                    write(text[-(seen - skip) :] if seen - skip < len(text) else text)
-                    skip = seen
+            while True:
+                chunk = asyncio.ensure_future(anext(chunks, None))
+                while not (await asyncio.wait({chunk}, timeout=_SILENT_SECONDS))[0]:
+                    # A dead connection is as silent as a job that has nothing to say.
+                    if (await asyncio.to_thread(self.job, name)).is_over:
+                        return
+                if (text := chunk.result()) is None:
+                    return
+                log.take(text)
         except (aiohttp.ClientError, RuntimeError, OSError) as error:
             # The job's state, asked for next, says what it means.
             logger.debug("the log of %s broke off: %s", name, error)
-        return max(seen, skip)
+
+
+class _Log:
+    """Writes a log once, though it is read again from its beginning after each lost connection."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._written = self._seen = 0
+
+    def start(self) -> None:
+        self._seen = 0
+
+    def take(self, text: str) -> None:
+        new = text[max(0, self._written - self._seen) :]
+        self._seen += len(text)
+        if new:
+            self._write(new)
+            self._written = self._seen
 
 
 def submit_and_follow(
@@ -239,32 +222,9 @@ def submit_and_follow(
         job = server.follow(submission.id, write)
         if not (left and job.may_go_on):
             break
-        tell(f"{job.id} ended early ({_cause(job)}); {left} resubmissions are left")
+        tell(f"{job.id} ended early ({job.cause}); {left} resubmissions are left")
         submission = plan.attempt(job.attempt + 1)
     return job
-
-
-def _cause(job: Job) -> str:
-    if job.exit_code == EXIT_INTERRUPTED:
-        return "it was interrupted and has committed"
-    first = (job.message.strip().splitlines() or ["its driver died"])[0]
-    return first.split(", last available logs")[0]
-
-
-def _job(details: Any) -> Job:
-    metadata = details.metadata or {}
-    attempt = metadata.get(ATTEMPT_KEY, "0")
-    return Job(
-        id=str(details.submission_id),
-        run=metadata.get(RUN_KEY),
-        attempt=int(attempt) if attempt.isdecimal() else 0,
-        directory=metadata.get("directory"),
-        status=str(details.status.value),
-        message=details.message or "",
-        exit_code=details.driver_exit_code,
-        started=details.start_time and details.start_time / 1000,
-        ended=details.end_time and details.end_time / 1000,
-    )
 
 
 class _Client(JobSubmissionClient):

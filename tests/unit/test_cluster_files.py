@@ -2,15 +2,18 @@
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 import octoscale
+from octoscale.cli.entry import app
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTERS = sorted((ROOT / "cluster").glob("ray-cluster*.yaml"))
@@ -181,6 +184,27 @@ def test_the_commands_in_a_files_head_name_files_that_there_are(path: Path) -> N
     named = re.findall(r"cluster/[\w./-]+\.yaml", path.read_text())
 
     assert all((ROOT / name).is_file() for name in named), named
+
+
+def commands() -> list[str]:
+    """Every octoscale command that is written down for clusters."""
+    pages = [ROOT / "docs/cluster.md", ROOT / "cluster/README.md", *CLUSTERS]
+    found = [
+        line for page in pages for line in re.findall(r"^#? *.*?\b(octoscale \w.*)$", page.read_text(), re.MULTILINE)
+    ]
+    lines = [line.partition("   ")[0].partition("`")[0] for line in found if " --" in line]
+    return [*lines, documents("RayJob")[0][1]["spec"]["entrypoint"]]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_that_is_written_down_is_one(line: str) -> None:
+    _, *words = shlex.split(line, comments=True)
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+
+    # Raises where an argument is missing, or an option is none.
+    command.make_context(line, words)
 
 
 @RAY_OBJECTS

@@ -17,7 +17,8 @@ from tests.unit.commands import Octoscale, refused
 
 pytest.importorskip("ray")
 
-from octoscale.orchestrate.jobs import Job
+from octoscale.orchestrate.job import Job
+from octoscale.orchestrate.jobs import _Log
 
 
 class Recorder(ThreadingHTTPServer):
@@ -185,3 +186,14 @@ def test_how_a_job_ended_is_how_the_command_ends(
     job = Job("run-1", "run", 1, None, status, "", exit_code, 1.0, 2.0)
 
     assert (job.end_code, job.may_go_on) == (ends_as, may_go_on)
+
+
+def test_a_log_that_is_read_again_is_written_once() -> None:
+    written: list[str] = []
+    log = _Log(written.append)
+    for chunks in (["one\n", "two\n"], ["on", "e\ntwo\nthr"], ["one\ntwo\nthree\n"], ["one\n"]):
+        log.start()
+        for chunk in chunks:
+            log.take(chunk)
+
+    assert "".join(written) == "one\ntwo\nthree\n"
