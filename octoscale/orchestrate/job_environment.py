@@ -11,13 +11,13 @@ from octoscale.errors import OctoscaleError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_NAME = re.compile(
-    r"SECRET|TOKEN|PASSW(OR)?D|CREDENTIAL|ACCESS_?KEY|API_?KEY|PRIVATE_?KEY|(^|_)(KEY|AUTH|PAT)$", re.IGNORECASE
+    r"SECRET|PASSW(OR)?D|CREDENTIAL|ACCESS_?KEY|API_?KEY|PRIVATE_?KEY|TOKEN(_|$)|(^|_)(KEY|AUTH|PAT)$", re.IGNORECASE
 )
 # These hold the path of a file that is on the nodes, not what is in it.
 _PATH_NAME = re.compile(r"_(FILE|PATH|DIR)$|^GOOGLE_APPLICATION_CREDENTIALS$", re.IGNORECASE)
 _SECRET_VALUE = re.compile(
     r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"  # AWS
-    r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_|\bhf_[A-Za-z0-9]{30,}|\bxox[abp]-|\bsk-[A-Za-z0-9_-]{20,}"
+    r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_|\bhf_[A-Za-z0-9]{30,}|\bxox[abp]-|\bsk-(proj-|ant-)?[A-Za-z0-9]{32}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|://[^/\s:@]*:[^/\s@]+@"  # user:password in a URL
 )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from octoscale.errors import OctoscaleError
@@ -109,19 +109,13 @@ class JobServer:
         with tempfile.TemporaryDirectory(prefix="octoscale-submit-") as folder:
             package = Path(folder) / "package.zip"
             package.write_bytes(submission.package)
-            try:
-                self._client.submit_job(
-                    **{**request, "runtime_env": {**request["runtime_env"], "working_dir": str(package)}}
-                )
-            except RuntimeError as error:
-                raise OctoscaleError(f"{self.address} does not take {submission.id}: {error}") from error
+            self._client.submit_job(
+                **{**request, "runtime_env": {**request["runtime_env"], "working_dir": str(package)}}
+            )
 
     def logs(self, job: Job) -> str:
         """What the job has printed until now."""
-        try:
-            return str(self._client.get_job_logs(job.id))
-        except RuntimeError as error:
-            raise OctoscaleError(f"no log of {job.id}: {error}") from error
+        return str(self._client.get_job_logs(job.id))
 
     def follow(self, name: str, write: Callable[[str], None]) -> Job:
         """Hand on what the job prints until it has ended; a lost connection is taken up again for a minute.
@@ -243,3 +237,8 @@ class _Client(JobSubmissionClient):
                 f"no answer from a Ray cluster at {where} ({type(error).__name__}); is it up, and is its port open, or "
                 "forwarded, to here?"
             ) from error
+
+    def _raise_error(self, r: Any) -> NoReturn:
+        # The server's own frames come before its message.
+        last = ([line for line in r.text.splitlines() if line.strip()] or [""])[-1]
+        raise OctoscaleError(f"{self._address} answers with {r.status_code}: {last.strip()}")

@@ -47,6 +47,8 @@ def test_what_looks_like_a_secret_is_refused_without_its_value(name: str, value:
         ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/gcp.json"),
         ("AWS_SHARED_CREDENTIALS_FILE", "/etc/aws"),
         ("NCCL_SOCKET_IFNAME", "eth0"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("RUN", "s3://bucket/sk-learn-and-other-experiments"),
     ],
 )
 def test_ordinary_variables_are_no_secrets(name: str, value: str) -> None:

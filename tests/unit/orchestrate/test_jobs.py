@@ -17,7 +17,6 @@ from tests.unit.commands import Octoscale, refused
 
 pytest.importorskip("ray")
 
-from octoscale.orchestrate.job import Job
 from octoscale.orchestrate.jobs import _Log
 
 
@@ -28,6 +27,7 @@ class Recorder(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.received: list[tuple[str, str, bytes]] = []
         self.status = 200
+        self.broken = False
 
     @property
     def url(self) -> str:
@@ -39,6 +39,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answers = {"/api/version": {"version": "4", "ray_version": "2.60.0"}, "/api/jobs/": []}
+        if self.path == "/api/jobs/" and self.server.broken:
+            self._answer(500, "first line\nthe last line")
+            return
         known = self.path in answers
         self._answer(self.server.status if known else 404, answers.get(self.path))
 
@@ -149,6 +152,14 @@ def test_another_server_is_told(call: Octoscale, recorder: Recorder) -> None:
     refused(call("jobs", "list", "--address", recorder.url), "not as a Ray cluster's job server")
 
 
+def test_an_error_of_the_server_is_told_in_one_line(call: Octoscale, recorder: Recorder) -> None:
+    recorder.broken = True
+
+    answer = call("jobs", "list", "--address", recorder.url)
+
+    refused(answer, f"{recorder.url} answers with 500: ")
+
+
 def test_a_path_that_every_node_must_see_is_told(call: Octoscale, recorder: Recorder, file: Path) -> None:
     answer = call("submit", file, "data.url=/mnt/faces", "--address", recorder.url, "--dry-run")
 
@@ -165,27 +176,6 @@ def test_resubmissions_need_somebody_who_follows(call: Octoscale, recorder: Reco
 
 def test_a_job_that_the_cluster_does_not_have_is_told(call: Octoscale, recorder: Recorder) -> None:
     refused(call("jobs", "status", "absent", "--address", recorder.url), "has no job 'absent'; its newest: none")
-
-
-@pytest.mark.parametrize(
-    ("status", "exit_code", "ends_as", "may_go_on"),
-    [
-        ("SUCCEEDED", 0, 0, False),
-        ("FAILED", 1, 1, False),
-        ("FAILED", 2, 2, False),
-        ("FAILED", 75, 75, True),
-        ("FAILED", -9, 137, True),
-        ("FAILED", 137, 137, True),
-        ("FAILED", None, 1, True),
-        ("STOPPED", None, 1, False),
-    ],
-)
-def test_how_a_job_ended_is_how_the_command_ends(
-    status: str, exit_code: int | None, ends_as: int, may_go_on: bool
-) -> None:
-    job = Job("run-1", "run", 1, None, status, "", exit_code, 1.0, 2.0)
-
-    assert (job.end_code, job.may_go_on) == (ends_as, may_go_on)
 
 
 def test_a_log_that_is_read_again_is_written_once() -> None:
