@@ -81,19 +81,27 @@ class Config(Settings):
     def with_absolute_paths(self) -> "Config":
         """The same run from any working directory: every local path absolute."""
         values = self.model_dump()
-        for block, key in (
-            (values, "directory"),
-            (values["data"], "url"),
-            (values["data"], "cache_dir"),
-            (values["model"], "weights"),
-            (values["checkpoint"], "url"),
-            (values["evaluate"] or {}, "pairs"),
-            (values["evaluate"] or {}, "images"),
-        ):
-            path = block.get(key)
-            if path is not None and "://" not in path:
-                block[key] = str(Path(path).expanduser().absolute())
+        for key, path in self.local_paths().items():
+            *blocks, last = key.split(".")
+            block = values
+            for name in blocks:
+                block = block[name]
+            block[last] = str(Path(path).expanduser().absolute())
         return Config.model_validate(values)
+
+    def local_paths(self) -> dict[str, str]:
+        """The settings that are paths of a file system, not URLs, by their keys."""
+        evaluate = self.evaluate
+        places = {
+            "directory": self.directory,
+            "data.url": self.data.url,
+            "data.cache_dir": self.data.cache_dir,
+            "model.weights": self.model.weights,
+            "checkpoint.url": self.checkpoint.url,
+            "evaluate.pairs": evaluate and evaluate.pairs,
+            "evaluate.images": evaluate and evaluate.images,
+        }
+        return {key: place for key, place in places.items() if isinstance(place, str) and "://" not in place}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

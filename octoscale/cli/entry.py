@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import data, runs
+from octoscale.cli import data, jobs, runs
 from octoscale.cli.console import errors, out
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
@@ -19,13 +19,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+jobs_app = typer.Typer(no_args_is_help=True, help="Look after runs that were submitted to a cluster.")
 config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configuration.")
 
 # In the order of use.
 for command in (
-    data.pack, data.index, data.inspect, runs.train, runs.launch, runs.evaluate, runs.noise, runs.quickstart,
+    data.pack, data.index, data.inspect, runs.train, runs.launch, jobs.submit, runs.evaluate, runs.noise,
+    runs.quickstart,
 ):  # fmt: skip
     app.command()(command)
+app.add_typer(jobs_app, name="jobs")
+jobs_app.command("list")(jobs.jobs_list)
+jobs_app.command("status")(jobs.jobs_status)
+jobs_app.command("logs")(jobs.jobs_logs)
+jobs_app.command("stop")(jobs.jobs_stop)
 app.add_typer(config_app, name="config")
 config_app.command("show")(runs.config_show)
 
