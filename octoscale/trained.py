@@ -51,7 +51,7 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
         # Only read, so what the configuration says about keeping does not matter.
         checkpoints = Checkpoints(url, World(), CheckpointConfig())
         commits = checkpoints.commits() if Store(url).exists() else []
-        commit = best_of(commits) if best else max(commits, key=lambda commit: commit.step, default=None)
+        commit = best_of(commits) if best else (commits[-1] if commits else None)
         if commit is None:
             continue
         try:
