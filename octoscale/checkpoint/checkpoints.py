@@ -126,6 +126,13 @@ class Checkpoints:
             record: dict[str, Any] = manifest(self.store, commit)["record"]
         return record
 
+    def size_bytes(self, commit: Commit) -> int | None:
+        """The size of all parts; None where the manifest is damaged."""
+        try:
+            return sum(int(part["size"]) for part in manifest(self.store, commit)["parts"].values())
+        except DamagedError:
+            return None
+
     @property
     def busy(self) -> bool:
         """Whether a commit is under way."""

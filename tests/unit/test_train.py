@@ -160,7 +160,7 @@ def test_a_crash_between_a_commit_and_what_follows_it_leaves_no_gap_in_the_journ
 
     def crash(self: Store, name: str, data: bytes, *, exclusive: bool = False) -> None:
         write(self, name, data, exclusive=exclusive)
-        if name == "commits/00000002.json":
+        if name == "commits/00000002-000001.json":
             raise CrashError
 
     changes = {"checkpoint": {"every_steps": 2}}
