@@ -147,10 +147,13 @@ def _newest_claim(store: Store) -> Claim | None:
 def _read(store: Store, name: str, kind: type[Content]) -> Content | None:
     """None where it is gone or makes no sense; raises where the storage does not answer."""
     try:
-        return kind.model_validate_json(store.read(name))
-    except ValidationError:
-        return None
+        data = store.read(name)
     except OctoscaleError:
-        if store.exists(name):
-            raise
+        if not store.exists(name):
+            return None
+        # Written since, or a storage that fails.
+        data = store.read(name)
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError:
         return None
