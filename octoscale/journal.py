@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,16 +90,27 @@ class Journal:
                 substitution.substitute, substitution.sample_id, substitution.cause,
             )  # fmt: skip
 
-    def write(self, step: int, *, is_main: bool) -> None:
-        """Write the lines up to `step`, just before its commit: after a crash between the two they are replayed."""
-        if is_main and self._lines:
-            text = "".join(json.dumps(asdict(line)) + "\n" for line in self._lines)
-            self._store.write(f"steps/{step:08d}.jsonl", text.encode())
-        self._lines.clear()
+    def taken(self, step: int, *, is_main: bool) -> Callable[[], None]:
+        """Take the lines up to `step`; what is returned writes them, from any thread.
+
+        It is to be called just before the commit of `step`: after a crash between the two they are replayed.
+        """
+        lines, self._lines = self._lines, []
+
+        def write() -> None:
+            if is_main and lines:
+                text = "".join(json.dumps(asdict(line)) + "\n" for line in lines)
+                self._store.write(f"steps/{step:08d}.jsonl", text.encode())
+
+        return write
+
+    def stalled(self, seconds: float) -> None:
+        """The training waited this long for a commit to be handed over, or made."""
+        self._metrics.commit_stall_seconds.observe(seconds)
 
     def committed(self, step: int, seconds: float) -> None:
-        """The state after `step` is safe."""
-        self._metrics.checkpoint_seconds.observe(seconds)
+        """The state after `step` is safe. From any thread."""
+        self._metrics.commit_seconds.observe(seconds)
         self._metrics.last_commit.set(time.time())
         logger.info("committed step %d in %.2f s", step, seconds)
 

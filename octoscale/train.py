@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from rich.console import Console
 
 import octoscale
-from octoscale.checkpoint import Checkpoints, Position
+from octoscale.checkpoint import Checkpoints, CommitInterval, Position
 from octoscale.config import Config
 from octoscale.data.index import Index
 from octoscale.data.plan import pairs_per_batch, rank_batch_size
@@ -73,8 +74,9 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
             logger.info("metrics   %s", address)
         store = Store(config.directory, config.storage)
         commits = config.checkpoint.url or store.child("checkpoints").url
-        checkpoints = Checkpoints(commits, world, config.checkpoint, config.storage)
+        checkpoints = stack.enter_context(Checkpoints(commits, world, config.checkpoint, config.storage))
         checkpoints.check_writable()
+        attempt = checkpoints.claim()
         record = run_record(config, index)
         position = resume(checkpoints, engine, record, metrics)
         log_geometry(config, index, world, position)
@@ -95,6 +97,7 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
         )
         batches = stack.enter_context(feed(config, data, world, position))
         stop = stack.enter_context(interruption())
+        interval = CommitInterval(config.checkpoint, world, attempt, position.step)
 
         while not finished(config, position):
             position = train_one_step(config, world, engine, batches, position, journal)
@@ -102,14 +105,22 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
             ends = stopped or finished(config, position)
             # A run that was asked to stop has seconds, not the time of an evaluation.
             score = None if stopped else results.evaluate_if_due(network, position.step, ends=ends)
-            if ends or score is not None or position.step % config.checkpoint.every_steps == 0:
+            due = interval.due(position.step, under_way=checkpoints.busy)
+            if ends or score is not None or due:
                 started = time.perf_counter()
-                journal.write(position.step, is_main=world.is_main)
-                checkpoints.commit(engine.state_dict(), position, record, score)
-                journal.committed(position.step, time.perf_counter() - started)
+                checkpoints.commit(
+                    engine.state_dict(), position, record, score, last=ends,
+                    first=journal.taken(position.step, is_main=world.is_main),
+                    then=partial(journal.committed, position.step),
+                )  # fmt: skip
+                stall = time.perf_counter() - started
+                journal.stalled(stall)
+                interval.committed(position.step, stall)
             if stopped:
+                checkpoints.wait()
                 logger.warning("asked to stop: step %d is committed; start the same run again to go on", position.step)
                 return Summary("interrupted", position, results.baseline, None)
+        checkpoints.wait()
         final = results.conclude(network, position.step, whole=engine.whole())
         return Summary("finished", position, results.baseline, final)
 

@@ -24,13 +24,14 @@ class Trained:
     step: int
 
 
-def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = False) -> Trained:
+def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = False, step: int | None = None) -> Trained:
     """Load a network from a configuration file, a run's directory, or a checkpoint URL.
 
     Args:
         target: a ``.yaml`` file (the network before training), or a URL that holds commits.
         overrides: ``key.sub=value``, as `load_config` takes them.
         best: of a run, the commit with the best evaluation instead of the newest.
+        step: of a run, the commit of this step.
 
     Raises:
         OctoscaleError: neither of these, no commit, or a damaged one; another model for a run's network.
@@ -47,11 +48,10 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
             raise OctoscaleError(
                 f"{override!r} would change the network that the run {target} has trained; leave it out"
             )
-    for url in _places(target):
-        # Only read, so what the configuration says about keeping does not matter.
-        checkpoints = Checkpoints(url, World(), CheckpointConfig())
-        commits = checkpoints.commits() if Store(url).exists() else []
-        commit = best_of(commits) if best else max(commits, key=lambda commit: commit.step, default=None)
+    for checkpoints in places_with_commits(target):
+        url = checkpoints.store.url
+        commits = [commit for commit in checkpoints.commits() if step in (None, commit.step)]
+        commit = best_of(commits) if best else (commits[-1] if commits else None)
         if commit is None:
             continue
         try:
@@ -64,10 +64,21 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
                 "and falls back to the one before it"
             ) from error
         return Trained(network, config, commit.step)
+    wanted = f"{'evaluated ' if best else ''}checkpoint{'' if step is None else f' of step {step}'}"
     raise OctoscaleError(
-        f"{target} holds no {'evaluated ' if best else ''}checkpoint; give a run's directory, its checkpoints, "
-        "or a configuration (.yaml)"
+        f"{target} holds no {wanted}; give a run's directory, its checkpoints, or a configuration (.yaml)"
     )
+
+
+def places_with_commits(target: str) -> Iterator[Checkpoints]:
+    """The checkpoints, to be read, of a run's directory or of a URL that holds commits."""
+    for url in _places(target):
+        # Only read, so what the configuration says about keeping does not matter.
+        checkpoints = Checkpoints(url, World(), CheckpointConfig())
+        if checkpoints.store.exists():
+            found = checkpoints.listing()
+            if found.commits or found.fenced or found.senseless:
+                yield checkpoints
 
 
 def _places(target: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import data, jobs, runs
+from octoscale.cli import checkpoints, data, jobs, runs
 from octoscale.cli.console import errors, out
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
@@ -35,6 +35,7 @@ jobs_app.command("logs")(jobs.jobs_logs)
 jobs_app.command("stop")(jobs.jobs_stop)
 app.add_typer(config_app, name="config")
 config_app.command("show")(runs.config_show)
+app.add_typer(checkpoints.app, name="checkpoints")
 
 
 def _version(show: bool) -> None:

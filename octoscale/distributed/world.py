@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ class World:
     world_size: int = 1
     local_world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    side_group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -30,11 +31,13 @@ class World:
     @property
     def group(self) -> dist.ProcessGroup | None:
         """The process group of all ranks; None in a single process."""
+        if self.side_group is not None:
+            return self.side_group
         return dist.group.WORLD if self.world_size > 1 else None
 
     def barrier(self) -> None:
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
     def any(self, flag: bool) -> bool:
         """True on every rank if `flag` is true on one of them."""
@@ -46,7 +49,7 @@ class World:
             return values
         # fp32 on every device: the sums of a few ranks, for show and for flags.
         total = torch.tensor(values, dtype=torch.float32, device=self.device)
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=self.group)
         return [float(value) for value in (total / self.world_size).tolist()]
 
     def gather(self, value: Any) -> list[Any]:
@@ -54,7 +57,7 @@ class World:
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def broadcast(self, value: Any) -> Any:
@@ -62,8 +65,25 @@ class World:
         if self.world_size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0)
+        dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]
+
+
+def side_channel(world: World, *, timeout_seconds: float) -> World:
+    """The same ranks over a gloo group of their own: what one thread says there never mixes with the training's.
+
+    All ranks call it together, and `close_side_channel` at the end.
+    """
+    if world.world_size == 1:
+        return world
+    group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+    return replace(world, device=torch.device("cpu"), side_group=group)
+
+
+def close_side_channel(world: World) -> None:
+    """Destroy the group of `side_channel`, unless that has happened with all the others."""
+    if world.side_group is not None and dist.is_initialized():
+        dist.destroy_process_group(world.side_group)
 
 
 def default_device(local_rank: int) -> torch.device:

@@ -35,7 +35,12 @@ class Metrics:
         self.step_seconds = histogram("octoscale_step_seconds", "Wall time of an optimizer step")
         self.data_wait_seconds = histogram("octoscale_data_wait_seconds", "Wait for the batch of a step")
         self.evaluation_seconds = histogram("octoscale_evaluation_seconds", "Wall time of an evaluation")
-        self.checkpoint_seconds = histogram("octoscale_checkpoint_duration_seconds", "Wall time of a commit")
+        checkpoint_seconds = Histogram(
+            "octoscale_checkpoint_duration_seconds", "Wall time of a commit, and of the training's wait for it",
+            (*labels, "stage"), buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.commit_seconds = checkpoint_seconds.labels(*values, "commit")
+        self.commit_stall_seconds = checkpoint_seconds.labels(*values, "stall")
         self.steps = counter("octoscale_steps_total", "Optimizer steps done by this process")
         self.steps_skipped = counter("octoscale_steps_skipped_total", "Steps skipped because fp16 gradients overflowed")
         self.samples = counter("octoscale_samples_total", "High-resolution images this rank trained on")

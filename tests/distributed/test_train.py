@@ -84,11 +84,11 @@ def commit_with_a_fault_on_rank_1(world: World, url: str) -> str:
     checkpoints = Checkpoints(url, world, CheckpointConfig())
     if world.rank == 1:
         checkpoints.store = Failing(url)
-    from octoscale.checkpoint import Position
 
     state = {"model": {f"weight{number}": torch.ones(64, 64) for number in range(4)}}
+    checkpoints.commit(state, Position(step=5), {"identity": {}}, None)
     with pytest.raises(OctoscaleError) as error:
-        checkpoints.commit(state, Position(step=5), {"identity": {}}, None)
+        checkpoints.wait()
     return str(error.value)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, Position
+from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, FencedError, Position
 from octoscale.config import parse_config
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
@@ -23,6 +23,7 @@ def checkpoints_in(url: str, **settings: Any) -> Checkpoints:
 
 def commit(checkpoints: Checkpoints, step: int, score: float | None = None) -> None:
     checkpoints.commit({"weight": torch.full((4,), float(step))}, Position(step), {"config": {}}, score)
+    checkpoints.wait()
 
 
 def test_commits_are_kept_swept_and_read_back(s3_url: str) -> None:
@@ -34,7 +35,7 @@ def test_commits_are_kept_swept_and_read_back(s3_url: str) -> None:
     commits = checkpoints.commits()
     assert [found.step for found in commits] == [1, 3]
     names = checkpoints.store.list()
-    assert {"/".join(name.split("/")[:2]) for name in names if name.startswith("step-")} == {c.prefix for c in commits}
+    assert {name.split("/")[0] for name in names if name.startswith("step-")} == {c.prefix for c in commits}
     state = {"weight": torch.zeros(4)}
     checkpoints.load(state, commits[0])
     assert (state["weight"] == 1).all()
@@ -68,11 +69,15 @@ def test_a_missing_part_is_damage(s3_url: str) -> None:
         checkpoints.load({"weight": torch.zeros(4)}, newest)
 
 
-def test_a_step_that_another_process_committed_is_refused(s3_url: str) -> None:
-    commit(checkpoints_in(s3_url), 1)
+def test_an_attempt_that_was_replaced_can_commit_nothing_and_keeps_nobody_from_it(s3_url: str) -> None:
+    zombie, newer = checkpoints_in(s3_url), checkpoints_in(s3_url)
+    commit(zombie, 1)
+    commit(newer, 2)
 
-    with pytest.raises(OctoscaleError, match="step 1 is already committed"):
-        checkpoints_in(s3_url).commit({"weight": torch.zeros(4)}, Position(1), {}, None)
+    with pytest.raises(FencedError, match=r"attempt 1 .* was replaced by attempt 2 "):
+        commit(zombie, 2)
+
+    assert [(found.step, found.attempt) for found in newer.commits()] == [(1, 1), (2, 2)]
 
 
 def test_a_bucket_that_does_not_exist_is_told_before_the_work(s3_server: str, small_run: SmallRun) -> None:

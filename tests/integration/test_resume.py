@@ -84,8 +84,8 @@ def _train_until(config: Any, step: int) -> None:
 
     commit = Checkpoints.commit
 
-    def killing(self: Checkpoints, state: Any, position: Any, record: Any, score: Any) -> None:
-        commit(self, state, position, record, score)
+    def killing(self: Checkpoints, state: Any, position: Any, *arguments: Any, **settings: Any) -> None:
+        commit(self, state, position, *arguments, **settings)
         if position.step == step:
             raise Killed
 

@@ -9,15 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from octoscale.checkpoint import CheckpointConfig, Checkpoints, Commit, DamagedError, Position, best_of
+from octoscale.checkpoint import CheckpointConfig, Checkpoints, Commit, DamagedError, FencedError, Position, best_of
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 
 RECORD = {"identity": {"seed": 1}, "config": {}}
+SETTINGS: dict[str, Any] = {}
+
+
+@pytest.fixture(params=[False, True], ids=["synchronous", "asynchronous"], autouse=True)
+def asynchronous(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Every test with both kinds of commit: what they leave is the same."""
+    monkeypatch.setitem(SETTINGS, "asynchronous", request.param)
+    return bool(request.param)
 
 
 def checkpoints_in(folder: Path, **settings: Any) -> Checkpoints:
+    settings = {**SETTINGS, **settings}
     return Checkpoints(str(folder), World(), CheckpointConfig(**settings))
 
 
@@ -28,6 +37,7 @@ def state_of(step: int) -> dict[str, Any]:
 
 def commit(checkpoints: Checkpoints, step: int, score: float | None = None) -> None:
     checkpoints.commit(state_of(step), Position(step), RECORD, score)
+    checkpoints.wait()
 
 
 def weight(checkpoints: Checkpoints, found: Commit) -> float:
@@ -44,7 +54,7 @@ def steps(checkpoints: Checkpoints) -> list[int]:
 
 
 def attempts(checkpoints: Checkpoints) -> set[str]:
-    return {"/".join(name.split("/")[:2]) for name in checkpoints.store.list() if name.startswith("step-")}
+    return {name.split("/")[0] for name in checkpoints.store.list() if name.startswith("step-")}
 
 
 def test_a_commit_gives_back_its_state_and_its_record(tmp_path: Path) -> None:
@@ -53,6 +63,7 @@ def test_a_commit_gives_back_its_state_and_its_record(tmp_path: Path) -> None:
     expected = {key: value.clone() for key, value in state["model"].items()}
 
     checkpoints.commit(state, Position(7, 1, 2, 112), RECORD, 0.5)
+    checkpoints.wait()
 
     found = checkpoints.newest()
     assert found is not None
@@ -263,6 +274,7 @@ def test_after_a_crash_at_any_point_a_whole_commit_loads_and_the_rest_is_swept(t
 @pytest.mark.parametrize("call", range(4))
 def test_a_first_commit_that_fails_leaves_a_fresh_run(tmp_path: Path, call: int) -> None:
     checkpoints = checkpoints_in(tmp_path)
+    checkpoints.claim()
     with pytest.MonkeyPatch.context() as patch:
         crash_at(patch, call, after=False, error=Crash)
         with pytest.raises(Crash):
@@ -277,36 +289,104 @@ def test_a_first_commit_that_fails_leaves_a_fresh_run(tmp_path: Path, call: int)
 @pytest.mark.parametrize("call", range(4))
 def test_a_storage_that_refuses_is_named_and_nothing_counts(tmp_path: Path, call: int) -> None:
     checkpoints = checkpoints_in(tmp_path)
+    checkpoints.claim()
     with pytest.MonkeyPatch.context() as patch:
         crash_at(patch, call, after=False, error=OSError)
-        with pytest.raises(OctoscaleError, match=r"cannot commit step-00000001/\w+: crash"):
+        with pytest.raises(OctoscaleError, match=r"cannot commit step-00000001-000001-\w+: crash"):
             commit(checkpoints, 1)
 
     assert checkpoints.newest() is None
 
 
-def test_parts_of_a_later_attempt_on_its_way_are_left_alone(tmp_path: Path) -> None:
+def test_parts_of_an_earlier_attempt_are_swept_and_those_of_a_later_one_left_alone(tmp_path: Path) -> None:
     checkpoints = checkpoints_in(tmp_path, keep_last=1)
-    Store(str(tmp_path)).write("step-00000007/0123456789ab/__0_0.distcp", b"on its way")
+    store = Store(str(tmp_path))
+    store.write("step-00000009-000000-0123456789ab/__0_0.distcp", b"of a process that was killed")
+    store.write("step-00000003-000002-0123456789ab/__0_0.distcp", b"on its way")
+    # As a process leaves it that is killed while it writes its first part.
+    (tmp_path / "step-00000002-000001-0123456789ab").mkdir()
 
     commit(checkpoints, 6)
-    assert "step-00000007/0123456789ab" in attempts(checkpoints)
 
-    commit(checkpoints, 7)
-    assert "step-00000007/0123456789ab" not in attempts(checkpoints)
+    assert attempts(checkpoints) == {"step-00000003-000002-0123456789ab", checkpoints.commits()[0].prefix}
+    assert not (tmp_path / "step-00000002-000001-0123456789ab").exists()
 
 
 # Two processes.
 
 
-def test_a_step_that_another_process_committed_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_an_attempt_that_was_replaced_is_told_by_whom_and_keeps_nobody_from_its_step(tmp_path: Path) -> None:
+    zombie, newer = checkpoints_in(tmp_path), checkpoints_in(tmp_path)
+    commit(zombie, 4)
+    newer.claim()
+
+    with pytest.raises(
+        FencedError, match=r"attempt 1 \(process \d+ on .*\) of the run in .* was replaced by attempt 2"
+    ):
+        commit(zombie, 5)
+    commit(newer, 5)
+
+    assert [(found.step, found.attempt) for found in newer.commits()] == [(4, 1), (5, 2)]
+
+
+def test_what_a_replaced_attempt_commits_unseen_does_not_count_and_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked for a newer attempt, was stopped for an hour, and goes on."""
+    zombie, newer = checkpoints_in(tmp_path, keep_last=1), checkpoints_in(tmp_path, keep_last=1)
+    commit(zombie, 4)
+    newer.claim()
+    with monkeypatch.context() as patch:
+        patch.setattr("octoscale.checkpoint.attempts.check_newest", lambda store, mine: None)
+        patch.setattr("octoscale.checkpoint.checkpoints.sweep", lambda *arguments, **settings: None)
+        commit(zombie, 9)
+
+    assert steps(newer) == [4]
+    assert [found.step for found in newer.listing().fenced] == [9]
+    commit(newer, 5)
+    assert steps(newer) == [5]
+    assert attempts(newer) == {found.prefix for found in newer.commits()}
+    assert newer.listing().fenced == []
+
+
+def test_two_that_begin_at_once_get_two_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = checkpoints_in(tmp_path), checkpoints_in(tmp_path)
-    commit(first, 5)
+    write = Store.write
+    begun = []
 
-    with pytest.raises(OctoscaleError, match=r"step 5 is already committed in .*another process.*stop it"):
-        second.commit(state_of(6), Position(5), RECORD, None)
+    def after_the_other(self: Store, name: str, data: bytes, *, exclusive: bool = False) -> None:
+        if exclusive and not begun:
+            begun.append(name)
+            second.claim()
+        write(self, name, data, exclusive=exclusive)
 
-    assert weight(first, first.commits()[0]) == 5
+    monkeypatch.setattr(Store, "write", after_the_other)
+    assert first.claim().number == 2
+    assert second.attempt is not None
+    assert second.attempt.number == 1
+
+
+def test_claims_of_long_ago_are_swept(tmp_path: Path) -> None:
+    for step in range(1, 12):
+        commit(checkpoints_in(tmp_path), step)
+
+    names = sorted(path.name for path in (tmp_path / "attempts").iterdir())
+    assert len(names) == 2 * 8
+    assert names[-2:] == ["000011-inherits.json", "000011.json"]
+
+
+def test_the_next_attempt_knows_how_long_the_run_trained_and_how_often_it_failed(tmp_path: Path) -> None:
+    first = checkpoints_in(tmp_path)
+    began = first.claim().unix_time
+    commit(first, 1)
+    second = checkpoints_in(tmp_path)
+    mine = second.claim()
+    assert mine.failures == 1
+    assert mine.trained_seconds == pytest.approx(first.commits()[0].unix_time - began)
+    second.commit(state_of(2), Position(2), RECORD, None, last=True)
+    second.wait()
+
+    assert checkpoints_in(tmp_path).claim().failures == 1
 
 
 def test_a_repeated_request_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +412,7 @@ def test_a_commit_swept_while_it_is_listed_is_passed_over(tmp_path: Path, monkey
     read = Store.read
 
     def swept(self: Store, name: str) -> bytes:
-        if name == "commits/00000001.json":
+        if name == "commits/00000001-000001.json":
             self.delete(name)
         return read(self, name)
 
@@ -355,13 +435,13 @@ def truncate(path: Path) -> None:
 
 
 DAMAGES = [
-    pytest.param("*/*.distcp", flip, "is not what was committed", id="bit flip in a part"),
-    pytest.param("*/*.distcp", truncate, "is not what was committed", id="truncated part"),
-    pytest.param("*/*.distcp", Path.unlink, "is missing", id="missing part"),
-    pytest.param("*/.metadata", flip, "is not what was committed", id="bit flip in the metadata"),
-    pytest.param("*/.metadata", Path.unlink, "is missing", id="missing metadata"),
-    pytest.param("*/manifest.json", flip, "is not what was committed", id="changed manifest"),
-    pytest.param("*/manifest.json", Path.unlink, "is missing", id="missing manifest"),
+    pytest.param("step-*/*.distcp", flip, "is not what was committed", id="bit flip in a part"),
+    pytest.param("step-*/*.distcp", truncate, "is not what was committed", id="truncated part"),
+    pytest.param("step-*/*.distcp", Path.unlink, "is missing", id="missing part"),
+    pytest.param("step-*/.metadata", flip, "is not what was committed", id="bit flip in the metadata"),
+    pytest.param("step-*/.metadata", Path.unlink, "is missing", id="missing metadata"),
+    pytest.param("step-*/manifest.json", flip, "is not what was committed", id="changed manifest"),
+    pytest.param("step-*/manifest.json", Path.unlink, "is missing", id="missing manifest"),
 ]
 
 
@@ -371,11 +451,11 @@ def test_damage_is_found_before_the_state_is_touched(
 ) -> None:
     checkpoints = checkpoints_in(tmp_path)
     commit(checkpoints, 1)
-    (path,) = (tmp_path / "step-00000001").glob(pattern)
+    (path,) = tmp_path.glob(pattern)
     damage(path)
     state = state_of(-1)
 
-    with pytest.raises(DamagedError, match=rf"step-00000001/\w+/{path.name} {cause}"):
+    with pytest.raises(DamagedError, match=rf"step-00000001-000001-\w+/{path.name} {cause}"):
         checkpoints.load(state, checkpoints.commits()[0])
 
     assert (state["model"]["weight"] == -1).all()
@@ -389,7 +469,7 @@ def test_a_damaged_commit_put_aside_can_be_committed_again(tmp_path: Path, caplo
     checkpoints.quarantine(checkpoints.commits()[1], DamagedError("a part is missing"))
 
     assert steps(checkpoints) == [1]
-    assert "commits/00000002.json is damaged (a part is missing): put aside" in caplog.text
+    assert "commits/00000002-000001.json is damaged (a part is missing): put aside" in caplog.text
     (note,) = (tmp_path / "damaged").iterdir()
     assert json.loads(note.read_text())["cause"] == "a part is missing"
     commit(checkpoints, 2)
@@ -406,13 +486,13 @@ def test_a_commit_that_makes_no_sense_is_put_aside_and_its_step_is_free(
 ) -> None:
     checkpoints = checkpoints_in(tmp_path)
     commit(checkpoints, 1)
-    (tmp_path / "commits/00000002.json").write_bytes(content)
+    (tmp_path / "commits/00000002-000001.json").write_bytes(content)
 
     newest = checkpoints.newest()
 
     assert newest is not None
     assert newest.step == 1
-    assert "commits/00000002.json is damaged" in caplog.text
+    assert "commits/00000002-000001.json is damaged" in caplog.text
     commit(checkpoints, 2)
     assert steps(checkpoints) == [1, 2]
 
@@ -420,7 +500,7 @@ def test_a_commit_that_makes_no_sense_is_put_aside_and_its_step_is_free(
 def test_a_commit_under_another_steps_name_makes_no_sense(tmp_path: Path) -> None:
     checkpoints = checkpoints_in(tmp_path)
     commit(checkpoints, 1)
-    (tmp_path / "commits/00000002.json").write_bytes((tmp_path / "commits/00000001.json").read_bytes())
+    (tmp_path / "commits/00000002-000001.json").write_bytes((tmp_path / "commits/00000001-000001.json").read_bytes())
 
     assert steps(checkpoints) == [1]
 
@@ -456,7 +536,7 @@ def test_a_sweep_that_cannot_read_the_commits_deletes_no_parts(
 ) -> None:
     checkpoints = checkpoints_in(tmp_path)
     commit(checkpoints, 1)
-    monkeypatch.setattr(Store, "read", failing(Store.read, "commits/00000001.json"))
+    monkeypatch.setattr(Store, "read", failing(Store.read, "commits/00000001-000001.json"))
     commit(checkpoints, 2)
     monkeypatch.undo()
 

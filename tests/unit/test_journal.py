@@ -39,9 +39,9 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path, metrics: Metric
     expected = [line(1, loss=0.1 + 0.2), line(2, loss=1 / 3), line(3, epoch=1)]
     for item in expected[:2]:
         journal.step(item)
-    journal.write(2, is_main=True)
+    journal.taken(2, is_main=True)()
     journal.step(expected[2])
-    journal.write(3, is_main=True)
+    journal.taken(3, is_main=True)()
 
     assert read_journal(Store(str(tmp_path))) == expected
     assert sorted(path.name for path in (tmp_path / "steps").iterdir()) == ["00000002.jsonl", "00000003.jsonl"]
@@ -51,7 +51,7 @@ def test_each_line_is_one_json_object(tmp_path: Path, metrics: Metrics) -> None:
     journal = journal_in(tmp_path, metrics)
     journal.step(line(1))
     journal.step(line(2))
-    journal.write(2, is_main=True)
+    journal.taken(2, is_main=True)()
 
     objects = [json.loads(text) for text in (tmp_path / "steps/00000002.jsonl").read_text().splitlines()]
     assert [item["step"] for item in objects] == [1, 2]
@@ -62,11 +62,11 @@ def test_a_replayed_step_counts_once_as_replayed(tmp_path: Path, metrics: Metric
     first = journal_in(tmp_path, metrics)
     for step in (1, 2, 3):
         first.step(line(step, loss=9.0))
-    first.write(3, is_main=True)
+    first.taken(3, is_main=True)()
     again = journal_in(tmp_path, metrics)
     for step in (2, 3, 4):
         again.step(line(step, loss=1.0))
-    again.write(4, is_main=True)
+    again.taken(4, is_main=True)()
 
     assert [(item.step, item.result.loss) for item in read_journal(Store(str(tmp_path)))] == [
         (1, 9.0),
@@ -79,13 +79,13 @@ def test_a_replayed_step_counts_once_as_replayed(tmp_path: Path, metrics: Metric
 def test_the_other_ranks_write_nothing(tmp_path: Path, metrics: Metrics) -> None:
     journal = journal_in(tmp_path, metrics)
     journal.step(line(1))
-    journal.write(1, is_main=False)
+    journal.taken(1, is_main=False)()
 
     assert read_journal(Store(str(tmp_path))) == []
 
 
 def test_a_commit_without_steps_writes_no_file(tmp_path: Path, metrics: Metrics) -> None:
-    journal_in(tmp_path, metrics).write(5, is_main=True)
+    journal_in(tmp_path, metrics).taken(5, is_main=True)()
 
     assert list(tmp_path.iterdir()) == []
 
@@ -98,6 +98,7 @@ def test_a_step_is_measured_shown_and_now_and_then_logged(
     journal = journal_in(tmp_path, metrics, shown)
     for step in (1, 2, 3):
         journal.step(line(step))
+    journal.stalled(0.25)
     journal.committed(3, 0.5)
 
     assert shown.calls[0] == (1, "loss 0.5000  active 50%  0.30 s/step")
@@ -109,4 +110,10 @@ def test_a_step_is_measured_shown_and_now_and_then_logged(
     assert values["octoscale_step"] == 3
     assert values["octoscale_step_seconds_count"] == 3
     assert values["octoscale_step_seconds_sum"] == pytest.approx(0.6)
-    assert values["octoscale_checkpoint_duration_seconds_sum"] == 0.5
+    durations = {
+        sample.labels["stage"]: sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "octoscale_checkpoint_duration_seconds_sum"
+    }
+    assert durations == {"stall": 0.25, "commit": 0.5}

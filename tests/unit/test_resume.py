@@ -36,6 +36,7 @@ class Attempt:
         for parameter in self.network.parameters():
             parameter.data.fill_(step)
         self.checkpoints.commit(self.engine.state_dict(), Position(step, 1, step, 16 * step), self.record, None)
+        self.checkpoints.wait()
 
     def weight(self) -> float:
         return float(next(self.network.parameters()).detach().flatten()[0])
@@ -68,18 +69,18 @@ def test_damage_falls_back_warns_counts_and_frees_the_step(
         first.commit(step)
     folder = tmp_path / "checkpoints"
     for step in (2, 3):
-        (parts,) = (folder / f"step-{step:08d}").iterdir()
+        (parts,) = folder.glob(f"step-{step:08d}-*")
         {
             "part": lambda parts=parts: (parts / "__0_0.distcp").write_bytes(b"no"),
             "manifest": lambda parts=parts: (parts / "manifest.json").unlink(),
-            "commit": lambda step=step: (folder / f"commits/{step:08d}.json").write_text("{"),
+            "commit": lambda step=step: (folder / f"commits/{step:08d}-000001.json").write_text("{"),
         }[damage]()
     second = Attempt(small_run(tmp_path))
 
     assert second.resume().step == 1
     assert second.weight() == 1
     for step in (2, 3):
-        assert f"commits/{step:08d}.json is damaged" in caplog.text
+        assert f"commits/{step:08d}-000001.json is damaged" in caplog.text
     assert second.metrics.checkpoints_damaged._value.get() == (0 if damage == "commit" else 2)
     second.commit(2)
     third = Attempt(small_run(tmp_path))

@@ -144,7 +144,7 @@ def test_a_run_whose_every_commit_is_damaged_starts_as_a_fresh_one(
     changes = {"checkpoint": {"every_steps": 1}, "optimizer": {"name": name, "weight_decay": 0.1}}
     run(small_run(tmp_path / "whole", **changes))
     run_until(monkeypatch, small_run(tmp_path / "broken", **changes), 2)
-    for part in (tmp_path / "broken/checkpoints").glob("step-*/*/*.distcp"):
+    for part in (tmp_path / "broken/checkpoints").glob("step-*/*.distcp"):
         part.write_bytes(b"")
 
     run(small_run(tmp_path / "broken", **changes))
@@ -160,7 +160,7 @@ def test_a_crash_between_a_commit_and_what_follows_it_leaves_no_gap_in_the_journ
 
     def crash(self: Store, name: str, data: bytes, *, exclusive: bool = False) -> None:
         write(self, name, data, exclusive=exclusive)
-        if name == "commits/00000002.json":
+        if name == "commits/00000002-000001.json":
             raise CrashError
 
     changes = {"checkpoint": {"every_steps": 2}}
@@ -189,12 +189,12 @@ def test_sigterm_during_a_commit_lets_it_finish(
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(Store, "upload", terminated)
-    summary = run(small_run(tmp_path / "run", steps=8, checkpoint={"every_steps": 2}))
+    summary = run(small_run(tmp_path / "run", steps=8, checkpoint={"every_steps": 2, "asynchronous": False}))
 
     # One more step, then the second commit.
     assert (summary.status, summary.position.step) == ("interrupted", 3)
     commits = sorted(path.name for path in (tmp_path / "run/checkpoints/commits").iterdir())
-    assert commits == ["00000002.json", "00000003.json"]
+    assert commits == ["00000002-000001.json", "00000003-000001.json"]
     assert signal.getsignal(signal.SIGTERM) == before
     assert not (tmp_path / "run/weights.pt").exists()
 
@@ -273,7 +273,7 @@ def test_a_diverging_run_keeps_its_good_commits(small_run: SmallRun, tmp_path: P
         run({**values, "steps": 9, "optimizer": {"name": "adamw", "learning_rate": 1e30}})
 
     # The first step's weights are absurd, but numbers; its successor gave none.
-    assert [path.name for path in (tmp_path / "run/checkpoints/commits").iterdir()] == ["00000001.json"]
+    assert [path.name for path in (tmp_path / "run/checkpoints/commits").iterdir()] == ["00000001-000001.json"]
 
 
 def test_too_few_identities_are_told_before_the_evaluation(

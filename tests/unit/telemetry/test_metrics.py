@@ -123,7 +123,7 @@ def test_a_run_serves_its_steps_samples_loss_and_active_share(
     assert value(samples, "octoscale_samples_total") == 64
     assert value(samples, "octoscale_step") == 4
     assert value(samples, "octoscale_step_seconds_sum") > 0
-    assert value(samples, "octoscale_checkpoint_duration_seconds_count") == 2
+    assert value(samples, "octoscale_checkpoint_duration_seconds_count", stage="stall") == 2
     assert value(samples, "octoscale_checkpoint_corrupt_total") == 0
     assert value(samples, "octoscale_checkpoint_last_committed_timestamp_seconds") > 0
     assert value(samples, "octoscale_learning_rate") == 1e-3

@@ -1,0 +1,143 @@
+"""Commands that look at a run's commits: list, verify, export, prune."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octoscale.cli.console import make_writable, out
+from octoscale.errors import EXIT_FAILED, OctoscaleError
+
+if TYPE_CHECKING:
+    from octoscale.checkpoint import Checkpoints, Commit
+
+app = typer.Typer(no_args_is_help=True, help="Look at a run's commits, check them, export and prune them.")
+
+Target = Annotated[str, typer.Argument(help="A run's directory, or the URL of its checkpoints.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="As JSON instead of a table.")]
+
+
+@app.command("list")
+def list_commits(target: Target, as_json: Json = False) -> None:
+    """The commits, oldest first: step, attempt, when, score, bytes."""
+    checkpoints = _found(target)
+    found = checkpoints.listing()
+    rows = [_row(checkpoints, commit, "counts") for commit in found.commits]
+    rows += [_row(checkpoints, commit, "replaced attempt") for commit in found.fenced]
+    rows += [{"name": name, "state": "unreadable"} for name in found.senseless]
+    if as_json:
+        _print_json(checkpoints, rows)
+        return
+    _print_table(checkpoints, rows, "state")
+
+
+@app.command()
+def verify(target: Target, as_json: Json = False) -> None:
+    """Read every part of every commit and compare it with its checksum. Exit code 1: one is damaged."""
+    from octoscale.checkpoint import DamagedError
+
+    checkpoints = _found(target)
+    found = checkpoints.listing()
+    rows = []
+    for commit in found.commits:
+        row = _row(checkpoints, commit, "whole")
+        try:
+            with checkpoints.verified(commit):
+                pass
+        except DamagedError as error:
+            row |= {"state": "damaged", "cause": str(error)}
+        rows.append(row)
+    rows += [{"name": name, "state": "damaged", "cause": "its content makes no sense"} for name in found.senseless]
+    if as_json:
+        _print_json(checkpoints, rows)
+    else:
+        _print_table(checkpoints, rows, "state", "cause")
+    if any(row["state"] == "damaged" for row in rows):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def export(
+    target: Target,
+    output: Annotated[Path, typer.Argument(help="The file to write, for model.weights.", show_default=False)],
+    step: Annotated[int | None, typer.Option(help="The commit of this step instead of the newest.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best evaluated commit instead of the newest.")] = False,
+) -> None:
+    """Write the network's weights of one commit to a file that `model.weights` loads."""
+    from octoscale.models import save_weights
+    from octoscale.trained import load_trained
+
+    if step is not None and best:
+        raise OctoscaleError("--step and --best name two commits; give one of them")
+    if target.endswith((".yaml", ".yml")):
+        raise OctoscaleError(f"{target} is a configuration; give a run's directory or the URL of its checkpoints")
+    make_writable(output.absolute().parent, "OUTPUT")
+    if output.is_dir():
+        raise OctoscaleError(f"OUTPUT: {output} is a folder; give the name of a file")
+    trained = load_trained(target, best=best, step=step)
+    save_weights(trained.network.backbone, output)
+    out.print(f"wrote {output}: the weights after step {trained.step}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def prune(
+    target: Target,
+    keep_last: Annotated[int, typer.Option(min=1, help="Newest commits to keep.")],
+    keep_best: Annotated[bool, typer.Option(help="Also keep the best evaluated commit.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Delete all but the newest commits and the best, and parts that no commit names."""
+    from octoscale.checkpoint.retention import prune as prune_commits
+
+    checkpoints = _found(target)
+    gone, prefixes = prune_commits(checkpoints.store, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
+    verb = "would delete" if dry_run else "deleted"
+    for name in [*(commit.name for commit in gone), *prefixes]:
+        out.print(f"{verb} {name}", markup=False, soft_wrap=True)
+    out.print(f"{verb} {len(gone)} commits and {len(prefixes)} folders of parts", markup=False, soft_wrap=True)
+
+
+def _found(target: str) -> "Checkpoints":
+    from octoscale.trained import places_with_commits
+
+    for checkpoints in places_with_commits(target):
+        return checkpoints
+    raise OctoscaleError(f"{target} holds no checkpoint; give a run's directory, or the URL of its checkpoints")
+
+
+def _row(checkpoints: "Checkpoints", commit: "Commit", state: str) -> dict[str, Any]:
+    return {
+        "name": commit.name,
+        "step": commit.step,
+        "attempt": commit.attempt,
+        "unix_time": commit.unix_time,
+        "score": commit.score,
+        "bytes": checkpoints.size_bytes(commit),
+        "state": state,
+    }
+
+
+def _print_json(checkpoints: "Checkpoints", rows: list[dict[str, Any]]) -> None:
+    sys.stdout.write(json.dumps({"url": checkpoints.store.url, "commits": rows}, indent=1) + "\n")
+
+
+def _print_table(checkpoints: "Checkpoints", rows: list[dict[str, Any]], *more: str) -> None:
+    from datetime import datetime
+
+    from rich.filesize import decimal
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("step", "attempt", "committed", "score", "size", *more, title=escape(checkpoints.store.url))
+    for row in rows:
+        if "step" not in row:
+            cells = [row["name"], "", "", "", ""]
+        else:
+            when = datetime.fromtimestamp(row["unix_time"]).astimezone().isoformat(" ", "seconds")
+            score = "" if row["score"] is None else f"{row['score']:.4f}"
+            size = "?" if row["bytes"] is None else decimal(row["bytes"])
+            cells = [str(row["step"]), str(row["attempt"]), when, score, size]
+        table.add_row(*cells, *(escape(str(row.get(key, ""))) for key in more))
+    out.print(table)
