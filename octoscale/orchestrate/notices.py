@@ -3,7 +3,9 @@
 import logging
 import signal
 import threading
+import time
 
+import ray
 import ray.train
 from ray.train.v2._internal.execution.callback import WorkerCallback
 
@@ -30,9 +32,11 @@ def watch_for_preemption(every_seconds: float) -> None:
     """
 
     def ask() -> None:
-        pause = threading.Event()
-        while (notice := ray.train.get_preemption_info()) is None:
-            pause.wait(every_seconds)
+        try:
+            while (notice := ray.train.get_preemption_info()) is None:
+                time.sleep(every_seconds)
+        except ray.exceptions.RayError:
+            return  # the attempt is over: Ray has ended what the ranks meet in
         logger.warning("the nodes of ranks %s will be taken away: committing", notice.preempted_ranks)
         wish.ask()
 

@@ -10,12 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from octoscale.config import parse_config
+from octoscale.distributed.world import World
+from octoscale.train import train
 from tests.integration.faults.lab import PORT, Lab, Outcome
 
 STEPS, EVERY, STEP = 30, 10, 16
 # Makes the values of a run in a directory.
 Values = Callable[..., dict[str, Any]]
 Play = Callable[[Lab, Values, str], Outcome]
+
+
+def train_on_a_rank(world: World, values: dict[str, Any]) -> None:
+    """One rank of a run that nothing happens to."""
+    train(parse_config(values, source="of the test"), world, quiet=True)
 
 
 @dataclass(frozen=True)

@@ -166,12 +166,12 @@ class Lab:
 
     # -- a run ---------------------------------------------------------------------------------------------------
 
-    def prepare(self, rank: int, step: int, kind: str) -> None:
+    def prepare(self, rank: int, step: int, kind: str, *, pace: float = 0.0) -> None:
         """`fail_at`: what is going to happen to the next run."""
         for name in ("fired", "held", "released", "trace.jsonl", "told.log"):
             (self.folder / name).unlink(missing_ok=True)
         (self.folder / "trace.jsonl").touch()
-        (self.folder / "fault.json").write_text(json.dumps({"rank": rank, "step": step, "kind": kind}))
+        (self.folder / "fault.json").write_text(json.dumps({"rank": rank, "step": step, "kind": kind, "pace": pace}))
 
     def launch(self, values: dict[str, Any], workers: str) -> "subprocess.Popen[str]":
         """`octoscale launch` on the head's host."""

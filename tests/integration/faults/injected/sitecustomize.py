@@ -1,8 +1,9 @@
 """In every Python process of the lab's hosts: traces the steps of a run, and does to one rank what it is told.
 
-``LAB/fault.json``: ``{"rank": 1, "step": 16, "kind": "kill"}``. Kinds that act before that step of that rank: kill,
-term, stop, raise, slow (the rest of the run), hold (until the lab releases it). Kinds that act in that step's commit,
-at the rank's own write: part, manifest, before-commit, after-commit. Each acts once in a run.
+``LAB/fault.json``: ``{"rank": 1, "step": 16, "kind": "kill", "pace": 0}``. Kinds that act before that step of that rank:
+kill, term, stop, raise, slow (the rest of the run), hold (until the lab releases it). Kinds that act in that step's
+commit, at the rank's own write: part, manifest, before-commit, after-commit. Each acts once in a run. A rank that is
+alone takes `pace` seconds more for a step.
 """
 
 import importlib.abc
@@ -59,6 +60,8 @@ def wrap_steps(module):
             if here and fires(fault):
                 pass
             time.sleep(0.3)
+        if world.world_size == 1:
+            time.sleep(fault.get("pace", 0.0))
         done = train_one_step(config, world, engine, batches, position, journal)
         trace(event="step", step=done.step, rank=world.rank, world=world.world_size)
         return done
