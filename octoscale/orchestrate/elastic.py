@@ -10,7 +10,13 @@ from typing import Any
 
 import ray
 import ray.train.torch
-from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ScalingDecision
+from ray.train.v2._internal.execution.scaling_policy import (
+    ElasticScalingPolicy,
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+)
+from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
 
 from octoscale.telemetry.logging import set_up_logging
 
@@ -42,6 +48,15 @@ class DividingPolicy(ElasticScalingPolicy):
         if isinstance(decision, NoopDecision):
             # Ray would ask again at once, for as long as there are too few nodes.
             time.sleep(0.5)
+        return decision
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
+    ) -> ScalingDecision:
+        decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
+        if isinstance(decision, ResizeDecision) and decision.num_workers < worker_group_state.num_workers:
+            # A node that leaves is known by its notice, which commits first, or by its death.
+            return NoopDecision()
         return decision
 
     def _count_possible_workers(self, reserved_resources: dict[str, dict[str, float]]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 
 from octoscale.config import Config, parse_config
 from octoscale.distributed.world import World
@@ -25,6 +25,9 @@ from octoscale.telemetry.logging import set_up_logging
 from octoscale.train import train
 
 logger = logging.getLogger(__name__)
+
+# How Ray tells of a rank whose process has ended or does not answer.
+_GONE = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class _Failures(ray.train.UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         set_up_logging()
         # Where a rank died, the others may say so in an error that else is the user's: their commit failed.
-        all_alive = not any(isinstance(error, WorkerHealthCheckFailedError) for error in worker_exceptions.values())
+        all_alive = not any(isinstance(error, _GONE) for error in worker_exceptions.values())
         for rank, error in sorted(worker_exceptions.items()):
             if isinstance(error, OctoscaleError) and all_alive:
                 # An error of the controller: Ray does not try again, and hands it to `launch`.

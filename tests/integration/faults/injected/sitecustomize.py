@@ -1,9 +1,9 @@
 """In every Python process of the lab's hosts: traces the steps of a run, and does to one rank what it is told.
 
-``LAB/fault.json``: ``{"rank": 1, "step": 16, "kind": "kill", "pace": 0}``. Kinds that act before that step of that rank:
-kill, term, stop, raise, slow (the rest of the run), hold (until the lab releases it). Kinds that act in that step's
-commit, at the rank's own write: part, manifest, before-commit, after-commit. Each acts once in a run. A rank that is
-alone takes `pace` seconds more for a step.
+``LAB/fault.json``: ``{"rank": 1, "step": 16, "kind": "kill", "pace": 0}``. Kinds that act before that step of that
+rank: kill, term, stop, raise, slow (the rest of the run), hold (until the lab releases it). Kinds that act in that
+step's commit, at the rank's own write: part, manifest, before-commit, after-commit. Each acts once in a run. A rank
+that is alone takes `pace` seconds more for a step.
 """
 
 import importlib.abc
@@ -98,6 +98,24 @@ def wrap_writes(module):
     module.Store.upload = wrapped(module.Store.upload, lambda arguments: arguments[1])
 
 
+def wrap_planner(module):
+    """Every data set's plans are kept in files, as those of large ones are."""
+    if (LAB / "plans").is_dir():
+        module._IN_PROCESS_IMAGES = 0
+
+
+def wrap_plan_file(module):
+    """Notes each plan that is computed, with its process."""
+    compute = module.PlanRequest.compute
+
+    def noted(self):
+        if (LAB / "plans").is_dir():
+            (LAB / "plans" / f"{self.epoch}-{os.getpid()}").touch()
+        return compute(self)
+
+    module.PlanRequest.compute = noted
+
+
 def steps_done():
     """The newest step that this process has traced."""
     lines = [json.loads(line) for line in (LAB / "trace.jsonl").read_text().splitlines()]
@@ -107,7 +125,12 @@ def steps_done():
 class Hook(importlib.abc.MetaPathFinder):
     """Wraps a module's parts when it is imported."""
 
-    WRAPPERS = {"octoscale.train": wrap_steps, "octoscale.data.storage": wrap_writes}  # noqa: RUF012
+    WRAPPERS = {  # noqa: RUF012
+        "octoscale.train": wrap_steps,
+        "octoscale.data.storage": wrap_writes,
+        "octoscale.data.planner": wrap_planner,
+        "octoscale.data.plan_file": wrap_plan_file,
+    }
 
     def find_spec(self, name, path, target=None):
         if name not in self.WRAPPERS:
