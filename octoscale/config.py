@@ -21,6 +21,7 @@ from octoscale.evaluate.config import EvaluateConfig
 from octoscale.loss.config import LossConfig
 from octoscale.models.config import ModelConfig
 from octoscale.optimizer import OptimizerConfig, ScheduleConfig
+from octoscale.resilience import ResilienceConfig
 from octoscale.settings import Settings
 from octoscale.step import StepConfig
 from octoscale.telemetry.config import TelemetryConfig
@@ -38,7 +39,6 @@ class Config(Settings):
     precision: Precision = "fp32"
     engine: EngineName = "ddp"
     deepspeed: dict[str, Any] | None = Field(None, description="DeepSpeed's own settings, for engine=deepspeed")
-    process_group_timeout_seconds: float = Field(600.0, gt=0, description="a rank that is silent for longer is lost")
 
     data: DataConfig
     storage: StorageConfig = StorageConfig()
@@ -49,6 +49,7 @@ class Config(Settings):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    resilience: ResilienceConfig = ResilienceConfig()
     evaluate: EvaluateConfig | None = None
     telemetry: TelemetryConfig = TelemetryConfig()
 

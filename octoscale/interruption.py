@@ -22,13 +22,13 @@ class Interruption:
 
 
 @contextmanager
-def interruption() -> Iterator[Interruption]:
-    """Catch SIGTERM while the block runs.
+def interruption(wish: Interruption | None = None) -> Iterator[Interruption]:
+    """Catch SIGTERM while the block runs; a `wish` that the caller has may also be asked otherwise.
 
-    Outside a process's main thread (Ray runs the training function in one) no handler can be set, and
-    the scheduler's own notice is what counts.
+    Outside a process's main thread (Ray runs the training function in another) no handler can be set, and
+    the caller's wish is what counts.
     """
-    wish = Interruption()
+    wish = wish or Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield wish
         return

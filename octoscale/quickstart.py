@@ -74,9 +74,10 @@ def run_quickstart(directory: Path, faces: Faces | None, *, workers: int, consol
         verify = directory / "faces" / "verify"
         weights = directory / "pretrained" / "weights.pt"
         faces = Faces(source, verify, verify / "pairs.txt", "tiny", weights)
-    config = parse_config(finetune_values(directory, faces), source="of the quickstart")
+    values = {**finetune_values(directory, faces), "resilience": {"workers": workers}}
+    config = parse_config(values, source="of the quickstart")
     steps.say(f"fine-tune it with the octuplet loss, {workers} ranks under local Ray")
-    result = launch(config, workers=workers)
+    result = launch(config)
     assert result.baseline is not None
     assert result.final is not None
 

@@ -27,7 +27,7 @@ from octoscale.distributed.world import World, connected
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.feed import feed, open_data
-from octoscale.interruption import interruption
+from octoscale.interruption import Interruption, interruption
 from octoscale.journal import Journal, StepLine
 from octoscale.models import FaceNetwork, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
@@ -51,15 +51,23 @@ class Summary:
     final: Evaluation | None
 
 
-def train(config: Config, world: World, *, console: Console | None = None, quiet: bool = False) -> Summary:
-    """Train to the configured length, or until SIGTERM asks to stop; go on where a commit left off.
+def train(
+    config: Config,
+    world: World,
+    *,
+    console: Console | None = None,
+    quiet: bool = False,
+    wish: Interruption | None = None,
+) -> Summary:
+    """Train to the configured length, or until SIGTERM or `wish` asks to stop; go on where a commit left off.
 
-    Called by every rank of `world`. All that the run leaves behind is in `config.directory`.
+    Called by every rank of `world`; the wish of one of them stops all. All that the run leaves behind is in
+    `config.directory`.
 
     Raises:
         OctoscaleError: what the user can mend, before the first step wherever it can be known then.
     """
-    timeout, alone_too = config.process_group_timeout_seconds, config.engine == "deepspeed"
+    timeout, alone_too = config.resilience.process_group_timeout_seconds, config.engine == "deepspeed"
     with connected(world, timeout_seconds=timeout, alone_too=alone_too), ExitStack() as stack:
         data = open_data(config)
         index = data.index
@@ -96,7 +104,7 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
             store, metrics, show, rank_batch_size=per_rank, log_every_steps=config.telemetry.log_every_steps
         )
         batches = stack.enter_context(feed(config, data, world, position))
-        stop = stack.enter_context(interruption())
+        stop = stack.enter_context(interruption(wish))
         interval = CommitInterval(config.checkpoint, world, attempt, position.step)
 
         while not finished(config, position):

@@ -43,23 +43,28 @@ def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fa
 def launch(
     config: ConfigArgument,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Ranks: one GPU each, or one CPU each.")] = 1,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="Ranks, one GPU or one CPU each: N, or MIN..MAX; wins over resilience.workers.", metavar="N"),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="An existing Ray cluster (auto, host:port); else one on this machine.")
     ] = None,
-    max_failures: Annotated[int, typer.Option(min=0, help="How often failed workers are started again.")] = 3,
+    max_failures: Annotated[
+        int | None, typer.Option(min=0, help="How often failed workers are started again; resilience.max_failures.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train under Ray Train. When a worker dies, the run goes on from its last commit."""
+    """Train under Ray Train. When a worker or a node dies, the run goes on from its last commit."""
     from octoscale.config import load_config
     from octoscale.orchestrate.ray_train import launch as launch_run
     from octoscale.telemetry.logging import set_up_logging
 
     set_up_logging(quiet=quiet)
-    resolved = load_config(config, overrides or ())
-    result = launch_run(resolved, workers=workers, address=address, max_failures=max_failures, quiet=quiet)
-    if result.status == "interrupted":
-        raise typer.Exit(EXIT_INTERRUPTED)
+    options = (("workers", workers), ("max_failures", max_failures))
+    given = [f"resilience.{key}={value}" for key, value in options if value is not None]
+    resolved = load_config(config, [*(overrides or ()), *given])
+    result = launch_run(resolved, address=address, quiet=quiet)
     _print_results(result.baseline, result.final)
     out.print(f"finished after step {result.step}; results are in {resolved.directory}", markup=False, soft_wrap=True)
 

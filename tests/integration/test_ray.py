@@ -177,6 +177,27 @@ def test_ctrl_c_ends_the_run_and_its_cluster(tmp_path: Path, small_run: Any) -> 
         time.sleep(0.1)
 
 
+@pytest.mark.slow
+def test_the_workers_of_a_node_compute_each_plan_once(
+    tmp_path: Path, small_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "trace.jsonl").touch()
+    (tmp_path / "fault.json").write_text('{"rank": 0, "step": 0, "kind": "none"}')
+    injected = Path(__file__).parent / "faults" / "injected"
+    monkeypatch.setenv("OCTOSCALE_LAB", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{injected}:{Path(__file__).parents[2]}")
+    values = small_run(tmp_path / "out", steps=None, epochs=3, data={"cache_dir": str(tmp_path / "cache")})
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    process = start(file, "--workers", "2")
+    told, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, told
+    computed = sorted(path.name.split("-")[0] for path in (tmp_path / "plans").iterdir())
+    assert computed[:3] == ["0", "1", "2"]
+    assert len(computed) == len(set(computed)), computed
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A Ray cluster of one CPU that somebody else started; its address."""

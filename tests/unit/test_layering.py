@@ -20,7 +20,7 @@ LAYERS = [
     ["checkpoint", "evaluate"],
     ["distributed"],
     ["data"],
-    ["augment", "degrade", "interruption", "loss", "models", "optimizer", "telemetry"],
+    ["augment", "degrade", "interruption", "loss", "models", "optimizer", "resilience", "telemetry"],
     ["randomness", "settings"],
     ["errors"],
 ]

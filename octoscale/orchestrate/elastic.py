@@ -1,0 +1,86 @@
+"""A worker group whose size follows the cluster, and always divides the batch.
+
+Ray's own elastic policy counts the workers that fit; here that count is rounded down to a world size that the batch
+allows. Ray 2.60 has no public setting for a policy, hence the two private names of it that this module uses.
+"""
+
+import logging
+import time
+from typing import Any
+
+import ray
+import ray.train.torch
+from ray.train.v2._internal.execution.scaling_policy import (
+    ElasticScalingPolicy,
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+)
+from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
+
+from octoscale.telemetry.logging import set_up_logging
+
+logger = logging.getLogger(__name__)
+
+
+class ElasticTrainer(ray.train.torch.TorchTrainer):
+    """Ray's trainer, with a worker group of one of `sizes`."""
+
+    def __init__(self, *arguments: Any, sizes: list[int], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._sizes = sizes
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        policy = DividingPolicy(self.scaling_config, self._sizes)
+        return super()._initialize_and_run_controller(**{**parts, "scaling_policy": policy})
+
+
+class DividingPolicy(ElasticScalingPolicy):
+    """In Ray's controller: as many workers as the nodes that stay can hold and the batch allows."""
+
+    def __init__(self, scaling_config: ray.train.ScalingConfig, sizes: list[int]) -> None:
+        super().__init__(scaling_config)
+        self._sizes = sizes
+        self._said: tuple[int, int] | None = None
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        decision = super().make_decision_for_non_running_worker_group()
+        if isinstance(decision, NoopDecision):
+            # Ray would ask again at once, for as long as there are too few nodes.
+            time.sleep(0.5)
+        return decision
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
+    ) -> ScalingDecision:
+        decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
+        if isinstance(decision, ResizeDecision) and decision.num_workers < worker_group_state.num_workers:
+            # A node that leaves is known by its notice, which commits first, or by its death.
+            return NoopDecision()
+        return decision
+
+    def _count_possible_workers(self, reserved_resources: dict[str, dict[str, float]]) -> int:
+        # Ray's view is up to 20 s old, and holds nodes that are about to be taken away.
+        leaving = ray._private.state.state.get_draining_nodes()
+        staying = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - leaving.keys()
+        there = {node: resources for node, resources in reserved_resources.items() if node in staying}
+        offered = super()._count_possible_workers(there)
+        chosen = nearest_size(self._sizes, offered)
+        if (offered, chosen) != self._said:
+            self._said = offered, chosen
+            set_up_logging()
+            wanted = self._sizes[-1]
+            if chosen == 0:
+                logger.warning("the cluster has room for %d workers: waiting for %d", offered, self._sizes[0])
+            elif chosen < offered:
+                logger.warning(
+                    "the cluster has room for %d workers, the batch divides on %d: taking these", offered, chosen
+                )
+            elif chosen < wanted:
+                logger.warning("the cluster has room for %d of at most %d workers: taking them", chosen, wanted)
+        return chosen
+
+
+def nearest_size(sizes: list[int], offered: int) -> int:
+    """The largest of `sizes` (ascending) that is at most `offered`; 0 where there is none."""
+    return max((size for size in sizes if size <= offered), default=0)
