@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from octoscale.cli.console import errors, out
-from octoscale.cli.runs import ConfigArgument, Overrides
+from octoscale.cli.runs import ConfigArgument, MaxFailures, Overrides, Workers, resilience_overrides
 
 if TYPE_CHECKING:
     from octoscale.orchestrate.job import Job
@@ -37,7 +37,7 @@ def submit(
     config: ConfigArgument,
     address: Address,
     overrides: Overrides = None,
-    workers: Annotated[int, typer.Option(min=1, help="Ranks: one GPU each, or one CPU each.")] = 1,
+    workers: Workers = None,
     env: Annotated[
         list[str] | None, typer.Option(help="A variable of the job: a copy of this shell's, or with =VALUE.")
     ] = None,
@@ -50,7 +50,7 @@ def submit(
     installed: Annotated[
         bool, typer.Option("--installed", help="Use the octoscale that the nodes have; by default this one is sent.")
     ] = False,
-    max_failures: Annotated[int, typer.Option(min=0, help="How often failed workers are started again.")] = 3,
+    max_failures: MaxFailures = None,
     max_resubmissions: Annotated[
         int, typer.Option(min=0, help="How often a job whose driver died or was interrupted is submitted again.")
     ] = 0,
@@ -69,9 +69,9 @@ def submit(
 
     if detach and max_resubmissions:
         raise OctoscaleError("--max-resubmissions follows the job to its end; leave --detach out")
-    resolved = load_config(config, overrides or ())
+    resolved = load_config(config, [*(overrides or ()), *resilience_overrides(workers, max_failures)])
     plan = plan_job(
-        resolved, workers=workers, max_failures=max_failures, env=env or (), secrets=secret or (),
+        resolved, env=env or (), secrets=secret or (),
         allow_secret_env=allow_secret_env, installed=installed,
     )  # fmt: skip
     for key, path in shared_paths(resolved).items():

@@ -20,6 +20,20 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.sub=value: wins over the file.", show_default=False, metavar="KEY=VALUE")
 ]
 
+Workers = Annotated[
+    str | None,
+    typer.Option(help="Ranks, one GPU or one CPU each: N, or MIN..MAX; wins over resilience.workers.", metavar="N"),
+]
+MaxFailures = Annotated[
+    int | None, typer.Option(min=0, help="How often failed workers are started again; resilience.max_failures.")
+]
+
+
+def resilience_overrides(workers: str | None, max_failures: int | None) -> list[str]:
+    """The options as overrides of the configuration."""
+    options = (("workers", workers), ("max_failures", max_failures))
+    return [f"resilience.{key}={value}" for key, value in options if value is not None]
+
 
 def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
     """Train in this process, or as one rank under torchrun. Goes on where the run's last commit left off.
@@ -43,16 +57,11 @@ def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fa
 def launch(
     config: ConfigArgument,
     overrides: Overrides = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(help="Ranks, one GPU or one CPU each: N, or MIN..MAX; wins over resilience.workers.", metavar="N"),
-    ] = None,
+    workers: Workers = None,
     address: Annotated[
         str | None, typer.Option(help="An existing Ray cluster (auto, host:port); else one on this machine.")
     ] = None,
-    max_failures: Annotated[
-        int | None, typer.Option(min=0, help="How often failed workers are started again; resilience.max_failures.")
-    ] = None,
+    max_failures: MaxFailures = None,
     quiet: Quiet = False,
 ) -> None:
     """Train under Ray Train. When a worker or a node dies, the run goes on from its last commit."""
@@ -61,9 +70,7 @@ def launch(
     from octoscale.telemetry.logging import set_up_logging
 
     set_up_logging(quiet=quiet)
-    options = (("workers", workers), ("max_failures", max_failures))
-    given = [f"resilience.{key}={value}" for key, value in options if value is not None]
-    resolved = load_config(config, [*(overrides or ()), *given])
+    resolved = load_config(config, [*(overrides or ()), *resilience_overrides(workers, max_failures)])
     result = launch_run(resolved, address=address, quiet=quiet)
     _print_results(result.baseline, result.final)
     out.print(f"finished after step {result.step}; results are in {resolved.directory}", markup=False, soft_wrap=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import octoscale
 from octoscale.config import Config
-from octoscale.data.plan import rank_batch_size
 from octoscale.errors import OctoscaleError
 from octoscale.orchestrate.job_environment import chosen_variables, looks_secret, secret_names
+from octoscale.resilience import possible_world_sizes
 
 # Where a job's metadata says which run it is an attempt of.
 RUN_KEY, ATTEMPT_KEY = "octoscale_run", "octoscale_attempt"
@@ -58,8 +58,6 @@ class JobPlan:
 
     config: Config
     run: str
-    workers: int
-    max_failures: int
     env: dict[str, str]
     secrets: tuple[str, ...]
     package: bytes
@@ -79,7 +77,7 @@ class JobPlan:
                     RUN_KEY: self.run,
                     ATTEMPT_KEY: str(number),
                     "directory": self.config.directory,
-                    "workers": str(self.workers),
+                    "workers": self.config.resilience.workers,
                     "octoscale_version": octoscale.__version__,
                 },
             },
@@ -88,16 +86,13 @@ class JobPlan:
     def _entrypoint(self) -> str:
         # The shell stops here, with the name and without a value, where the node lacks one.
         checks = [f': "${{{name}:?is not in the cluster\'s environment}}"' for name in self.secrets]
-        launch = ["python", "-m", "octoscale.cli", "launch", _CONFIG_FILE, "--address", "auto",
-                  "--workers", str(self.workers), "--max-failures", str(self.max_failures)]  # fmt: skip
+        launch = ["python", "-m", "octoscale.cli", "launch", _CONFIG_FILE, "--address", "auto"]
         return " && ".join([*checks, f"exec {shlex.join(launch)}"])
 
 
 def plan_job(
     config: Config,
     *,
-    workers: int,
-    max_failures: int = 3,
     env: Sequence[str] = (),
     secrets: Sequence[str] = (),
     allow_secret_env: bool = False,
@@ -107,8 +102,6 @@ def plan_job(
 
     Args:
         config: the run; every path in it is a URL, or absolute and seen by every node.
-        workers: ranks, as for `launch`.
-        max_failures: as for `launch`.
         env: see `chosen_variables`.
         secrets: see `secret_names`.
         allow_secret_env: send variables that look like secrets.
@@ -118,7 +111,7 @@ def plan_job(
         OctoscaleError: the batch does not divide, a path that other machines cannot see, or a variable that
             must not be sent.
     """
-    rank_batch_size(config.global_batch_size, workers)
+    possible_world_sizes(config.global_batch_size, config.resilience.world)
     _check_paths(config)
     variables = chosen_variables(env, allow_secrets=allow_secret_env)
     names = secret_names(secrets, variables)
@@ -129,7 +122,7 @@ def plan_job(
                 f"the configuration's {line.strip().partition(':')[0]} holds what looks like a secret; "
                 "give it to the cluster's environment, and its name with --secret"
             )
-    return JobPlan(config, run_name(config), workers, max_failures, variables, names, _package(text, installed))
+    return JobPlan(config, run_name(config), variables, names, _package(text, installed))
 
 
 def run_name(config: Config) -> str:

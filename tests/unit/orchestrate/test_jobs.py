@@ -102,7 +102,8 @@ def test_a_dry_run_shows_what_is_then_sent_and_sends_nothing(call: Octoscale, re
     assert (put, uploaded) == ("PUT", f"/api/packages/gcs/{uri.removeprefix('gcs://')}")
     config = parse_config(yaml.safe_load(document["config"]), source="shown")
     assert config.seed == 9
-    assert package == plan_job(config, workers=2).package
+    assert config.resilience.workers == "2"
+    assert package == plan_job(config).package
     assert f"jobs stop {document['request']['submission_id']} --address {recorder.url}" in answer.err
 
 
