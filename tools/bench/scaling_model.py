@@ -1,21 +1,25 @@
 """The cost model of a step: checked against what one and two ranks do here, and drawn for hundreds of GPUs.
 
-    python tools/bench/scaling_model.py [--rounds 2] [--png docs/images/scaling.png] [--tables]
+    python tools/bench/scaling_model.py [--rounds 2]                              # the checks; the machine at rest
+    python tools/bench/scaling_model.py --gpus [--tables] [--png docs/images/scaling.png]    # the model, in seconds
 
-Prints JSON. `checks` compares predictions with measurements on this machine (gloo, one thread per rank): bytes and
-counts exactly, times as medians over rounds in which one rank and two take turns; predicted ÷ measured. `gpus` is the
-model at 1 … 512 GPUs: no GPU was measured. --tables prints docs/scaling.md's tables instead of `gpus`.
+Prints JSON. The checks compare predictions with measurements on this machine (gloo, one thread per rank): bytes and
+counts, and times as medians over rounds in which one rank and two take turns; predicted ÷ measured. --gpus is the
+model at 1 … 512 GPUs, of which none was measured; --tables prints the tables of docs/scaling.md in its place.
 """
 
 import argparse
 import json
 import platform
 import statistics
+import tempfile
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 from support import scaling_figure
 from support.cost_model import (
     Search,
@@ -34,8 +38,11 @@ from support.measure import describe_machine
 from support.network_cost import NetworkCost, network_cost
 from support.scaling_points import Work, measure
 from support.shapes import WEBFACE42M
+from support.training import engine_of
 
 import octoscale
+from octoscale.distributed.world import World
+from octoscale.models import load
 
 NETWORKS = ("mobilefacenet", "iresnet50", "iresnet100")
 # The last is 174,000 rounded to whole pairs on 512 ranks.
@@ -45,39 +52,51 @@ GPU_MICRO = 256
 STEP_BATCH, MICRO = 32, 16
 LOSS_BATCHES, LOSS_DIM = (1_024, 2_048, 4_096), 512
 COUNT_ROWS = 256
+# What `count_exchange` found with one to four ranks of 256 rows, d = 512.
+COUNTED = Search(fetched_share=0.28, own_segments=1.26, block_segments=0.99, own_launches=1_766, block_launches=2_852)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2, help="of one rank, then two")
-    parser.add_argument("--png", type=Path, help="draw the model for GPUs")
-    parser.add_argument("--tables", action="store_true", help="print docs/scaling.md's tables of GPUs")
+    parser.add_argument("--gpus", action="store_true", help="the model for GPUs; nothing is measured")
+    parser.add_argument("--tables", action="store_true", help="with --gpus: print tables")
+    parser.add_argument("--png", type=Path, help="with --gpus: draw it")
     arguments = parser.parse_args()
+    if not arguments.gpus and (arguments.tables or arguments.png):
+        parser.error("--tables and --png belong to --gpus")
 
-    machine = describe_machine(torch.device("cpu")) | {"threads": "1 per rank"}
     networks = {name: network_cost(name) for name in NETWORKS}
-    search, counted = count_exchange()
-    report: dict[str, Any] = {
-        "checks": {"exchange": counted, "published": published(networks["iresnet50"])}
-        | check_times(networks["mobilefacenet"], arguments.rounds),
+    if not arguments.gpus:
+        print(json.dumps(checks(networks, arguments.rounds), indent=1))
+        return
+    costs = {
+        device.name: {name: model(network, device, COUNTED) for name, network in networks.items()}
+        for device in calibrated(networks["iresnet50"])
+    }
+    if arguments.png:
+        scaling_figure.draw(costs[H100.name], arguments.png)
+    print(tables(costs[H100.name]) if arguments.tables else json.dumps(costs, indent=1))
+
+
+def checks(networks: dict[str, NetworkCost], rounds: int) -> dict[str, Any]:
+    """All that can be compared on this machine."""
+    machine = describe_machine(torch.device("cpu")) | {"threads": "1 per rank"}
+    search, exchange = count_exchange()
+    return {
+        "exchange": exchange,
         "search": asdict(search),
+        **check_times(networks["mobilefacenet"], rounds),
+        "checkpoint_bytes": {
+            name: compared(checkpoint_bytes(networks[name]), written_bytes(name)) for name in NETWORKS[:2]
+        },
+        "published": published(networks["iresnet50"]),
         "networks": {name: describe(network) for name, network in networks.items()},
         "versions": {
             "octoscale": octoscale.__version__, "torch": torch.__version__, "python": platform.python_version(),
         },
         "machine": machine,
     }  # fmt: skip
-    hardware = calibrated(networks["iresnet50"])
-    costs = {
-        device.name: {name: model(network, device, search) for name, network in networks.items()} for device in hardware
-    }
-    if arguments.png:
-        scaling_figure.draw(costs[H100.name], arguments.png)
-    if not arguments.tables:
-        report["gpus"] = costs
-    print(json.dumps(report, indent=1))
-    if arguments.tables:
-        print(tables(costs))
 
 
 def compared(predicted: float, measured: float) -> dict[str, float]:
@@ -105,21 +124,27 @@ def count_exchange() -> tuple[Search, list[dict[str, Any]]]:
         rows.append(
             {"ranks": ranks, "global_batch_size": batch, "dim": LOSS_DIM, "sent_bytes_per_rank": sent}
             | ({"without_fetched_rows": without, "fetched_share": round(shares[ranks], 4)} if ranks > 1 else {})
-            | {"segments_per_anchor": counts["segments_per_anchor"], "operations": counts["operations"]}
         )
     # One share, of two ranks, must give the others' bytes.
     for row in rows[1:]:
         predicted = exchange_bytes(row["global_batch_size"], LOSS_DIM, row["ranks"], shares[2])
         row["total"] = compared(predicted, sum(row["sent_bytes_per_rank"].values()))
         row["fetched_rows_per_rank"] = fetched_rows(row["global_batch_size"], row["ranks"], shares[row["ranks"]])
-    operations = {ranks: counts["operations"] for ranks, counts in found.items()}
-    # At three ranks each meets one block wholly; at two the two share the work on it.
-    return Search(
+    segments, operations = (
+        {ranks: counts[name] for ranks, counts in found.items()} for name in ("segments_per_anchor", "operations")
+    )
+    # At three ranks each meets one block alone.
+    search = Search(
         fetched_share=shares[4],
-        segments_per_anchor=found[1]["segments_per_anchor"],
+        own_segments=segments[1],
+        block_segments=(segments[3] - segments[1]) / 2,
         own_launches=operations[1],
-        visit_launches=operations[3] - operations[1],
-    ), rows
+        block_launches=operations[3] - operations[1],
+    )
+    for row in rows:
+        row["segments_per_anchor"] = compared(search.segments(row["ranks"]), segments[row["ranks"]])
+        row["operations"] = compared(search.launches(row["ranks"]), operations[row["ranks"]])
+    return search, rows
 
 
 def check_times(network: NetworkCost, rounds: int) -> dict[str, Any]:
@@ -128,8 +153,8 @@ def check_times(network: NetworkCost, rounds: int) -> dict[str, Any]:
     two: list[dict[str, Any]] = []
     for number in range(rounds):
         shared = {"model": network.name, "step_batch": STEP_BATCH, "steps": 2, "loss_batches": LOSS_BATCHES}
-        work = Work(**shared, micros=(MICRO, STEP_BATCH), dim=LOSS_DIM, count_rows=0, checkpoint=number == 0)  # type: ignore[arg-type]
-        groups = [(1, work, one), (2, replace(work, micros=(MICRO,), checkpoint=False), two)]
+        work = Work(**shared, micros=(MICRO, STEP_BATCH), dim=LOSS_DIM, count_rows=0)  # type: ignore[arg-type]
+        groups = [(1, work, one), (2, replace(work, micros=(MICRO,)), two)]
         for ranks, group_work, results in groups[:: 1 if number % 2 == 0 else -1]:
             results.append(measure(ranks, group_work))
 
@@ -159,8 +184,16 @@ def check_times(network: NetworkCost, rounds: int) -> dict[str, Any]:
         },
         # What a rank hands to the all-reduce; in a ring it sends 2 (W − 1)/W of it.
         "gradient_bytes": compared(gradient_bytes(network.trained, 2), two[0]["gradient_bytes"]),
-        "checkpoint_bytes": compared(checkpoint_bytes(network), one[0]["checkpoint_bytes"]),
     }
+
+
+def written_bytes(name: str) -> int:
+    """The files of one commit's state, written by torch.distributed.checkpoint."""
+    state = engine_of(load(name), World()).state_dict()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.save(state, storage_writer=dcp.FileSystemWriter(folder, sync_files=False), no_dist=True)
+        return sum(path.stat().st_size for path in Path(folder).iterdir())
 
 
 def published(iresnet50: NetworkCost) -> dict[str, Any]:
@@ -217,10 +250,10 @@ def model(network: NetworkCost, hardware: Hardware, search: Search) -> list[dict
     return points
 
 
-def tables(costs: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+def tables(costs: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown: the split of a step, and what a cluster around it must deliver, for 8, 64 and 512 H100."""
     lines = []
-    for name, points in costs[H100.name].items():
+    for name, points in costs.items():
         lines += [
             f"\n**{name}**\n",
             "| B | GPUs | network | mining | exchange | all-reduce | step | efficiency | images/s | memory |",
@@ -232,23 +265,29 @@ def tables(costs: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
                     f"{1000 * point[part]:,.1f}" for part in ("network", "mining", "exchange", "all_reduce", "seconds")
                 ]
                 lines.append(
-                    f"| {point['batch']:,} | {point['ranks']} | {' | '.join(times)} ms | {point['efficiency']:.2f} "
+                    f"| {point['batch']:,} | {point['ranks']} | {' | '.join(times)} ms | {point['efficiency']:.1%} "
                     f"| {point['images_per_second']:,.0f} | {point['device_bytes'] / 2**30:.1f} GiB |"
                 )
     lines += [
-        "\n| network | GPUs | decoding cores per GPU | disk per node | fetched, all nodes | GETs/s | epoch | commit | stall |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "\n| network | GPUs | decoding cores per GPU | disk per node | fetched, all nodes | GETs/s | epoch |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, points in costs[H100.name].items():
+    for name, points in costs.items():
         for point in points:
             if point["ranks"] in (8, 64, 512) and point["batch"] == BATCHES[-1]:
-                around, commit = point["around"], point["commit"]
+                around = point["around"]
                 lines.append(
                     f"| {name} | {point['ranks']} | {around['cores_per_rank']:.2f} "
                     f"| {around['read_bytes_per_second'] / 1e6:,.0f} MB/s "
                     f"| {around['fetched_bytes_per_second'] / 1e9:,.1f} GB/s | {around['gets_per_second']:,.0f} "
-                    f"| {around['epoch_seconds']:,.0f} s | {commit['bytes'] / 1e6:,.0f} MB | {1000 * commit['stall_seconds']:.1f} ms |"
+                    f"| {around['epoch_seconds']:,.0f} s |"
                 )
+    lines += ["\n| network | commit | stall | parts on 512 ranks |", "|---|---|---|---|"]
+    for name, points in costs.items():
+        commit = points[-1]["commit"]
+        lines.append(
+            f"| {name} | {commit['bytes'] / 1e6:,.1f} MB | {1000 * commit['stall_seconds']:.1f} ms | {commit['puts']} |"
+        )
     return "\n".join(lines)
 
 

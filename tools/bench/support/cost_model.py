@@ -15,6 +15,7 @@ KEY = 8  # int64: (squared distance, row)
 TERMS = 4
 SIDES = 2
 RESOLUTIONS = 2
+FRAME_BYTES = 1_870
 _COARSE_PARTS = 3
 _COARSE_BYTES = 2
 
@@ -25,15 +26,26 @@ class Search:
 
     Attributes:
         fetched_share: rows that a rank fetches ÷ the most it could (2n (1 − 1/W) per side).
-        segments_per_anchor: segments that are searched, per anchor and term.
+        own_segments: segments that are searched in a rank's own block, per anchor and term.
+        block_segments: in the block of each other rank.
         own_launches: operations of the loss with one rank.
-        visit_launches: operations more for each block of another rank that is met.
+        block_launches: operations more for a block of another rank that a rank meets alone; half as many for one that
+            both search, the opposite rank's of an even number.
     """
 
     fetched_share: float
-    segments_per_anchor: float
+    own_segments: float
+    block_segments: float
     own_launches: float
-    visit_launches: float
+    block_launches: float
+
+    def segments(self, ranks: int) -> float:
+        """Searched per anchor and term, on whatever rank."""
+        return self.own_segments + (ranks - 1) * self.block_segments
+
+    def launches(self, ranks: int) -> float:
+        """Of the loss on each of `ranks` ranks: (W − 1)/2 blocks are met."""
+        return self.own_launches + (ranks - 1) / 2 * self.block_launches
 
 
 # --- Bytes, per rank and step -----------------------------------------------------------------------------------
@@ -89,9 +101,14 @@ def gradient_bytes(trained: int, ranks: int) -> float:
     return 2 * (ranks - 1) / ranks * FP32 * trained
 
 
-def checkpoint_bytes(network: NetworkCost) -> int:
-    """Tensors of one commit under DDP: the model, AdamW's two moments and step counts, not counting a few scalars."""
+def state_bytes(network: NetworkCost) -> int:
+    """Tensors of the state under DDP: the model, AdamW's two moments; a few scalars are left out."""
     return FP32 * network.parameters + network.buffers_bytes + 2 * FP32 * network.trained
+
+
+def checkpoint_bytes(network: NetworkCost) -> int:
+    """Files of one commit: the state, and what torch.distributed.checkpoint adds to each tensor, 1.87 kB (measured)."""
+    return state_bytes(network) + FRAME_BYTES * network.state_tensors
 
 
 # --- Work, per rank and step ------------------------------------------------------------------------------------
@@ -179,11 +196,11 @@ def step_cost(
     rows, dim = batch // ranks, network.dim
     near = ranks <= hardware.per_node
     rate = (hardware.near_bytes_per_second if near else hardware.far_bytes_per_second) * hardware.link_efficiency
-    own, visit = _mining_seconds(hardware, search, rows, dim, ranks)
+    own, block = _mining_seconds(hardware, search, rows, dim, ranks)
     count = hops(ranks)
     hop = SIDES * rows * dim * FP32 / rate + hardware.message_seconds if count else 0.0
     # The first block starts when the rank's own is searched; each later one is on its way while one is searched.
-    waiting = hop + max(0, count - 1) * max(0.0, hop - visit)
+    waiting = hop + max(0, count - 1) * max(0.0, hop - block)
     others = exchange_bytes(batch, dim, ranks, search.fetched_share) - ring_bytes(batch, dim, ranks)
     collectives = 11 if ranks > 1 else 0
     # An all-to-all or a gather is W − 1 messages, of which a device starts about a million per second.
@@ -192,7 +209,7 @@ def step_cost(
         batch=batch,
         ranks=ranks,
         network=_network_seconds(network, hardware, rows, micro),
-        mining=own + count * visit,
+        mining=own + (ranks - 1) / 2 * block,
         exchange=waiting,
         all_reduce=_all_reduce_seconds(network, hardware, ranks),
         sent_bytes=exchange_bytes(batch, dim, ranks, search.fetched_share),
@@ -212,16 +229,16 @@ def _network_seconds(network: NetworkCost, hardware: Hardware, rows: int, micro:
 
 
 def _mining_seconds(hardware: Hardware, search: Search, rows: int, dim: int, ranks: int) -> tuple[float, float]:
-    """Of a rank's own block, and of each of the blocks it meets."""
-    flops = search_flops(rows, dim, 1) / (hardware.search_flops * hardware.search_efficiency)
-    exact = refinement_flops(rows, dim, 1, search.segments_per_anchor)
-    refine = exact / (hardware.exact_flops * hardware.search_efficiency)
-    own = max(flops + refine, search.own_launches * hardware.launch_seconds)
-    if ranks == 1:
-        return own, 0.0
-    # Together the blocks that a rank meets have W − 1 times as many pairs as its own has.
-    block = flops * (ranks - 1) / hops(ranks)
-    return own, max(block, search.visit_launches * hardware.launch_seconds)
+    """Of a rank's own block, and of each of the (W − 1)/2 blocks that it meets."""
+    coarse_rate = hardware.search_flops * hardware.search_efficiency
+    exact_rate = hardware.exact_flops * hardware.search_efficiency
+    own = search_flops(rows, dim, 1) / coarse_rate
+    own += refinement_flops(rows, dim, 1, search.own_segments) / exact_rate
+    # A block has four squares of pairs, twice what a rank's own has; both sides' anchors look for neighbours there.
+    block = 2 * search_flops(rows, dim, 1) / coarse_rate
+    block += 2 * refinement_flops(rows, dim, 1, search.block_segments) / exact_rate
+    launch = hardware.launch_seconds
+    return max(own, search.own_launches * launch), max(block, search.block_launches * launch) if ranks > 1 else 0.0
 
 
 def _all_reduce_seconds(network: NetworkCost, hardware: Hardware, ranks: int) -> float:
@@ -312,5 +329,5 @@ class CommitCost:
 
 
 def commit_cost(network: NetworkCost, hardware: Hardware, *, ranks: int) -> CommitCost:
-    size = checkpoint_bytes(network)
-    return CommitCost(size, size / hardware.host_bytes_per_second, ranks + 3)
+    stall = state_bytes(network) / hardware.host_bytes_per_second
+    return CommitCost(checkpoint_bytes(network), stall, ranks + 3)

@@ -53,7 +53,7 @@ V100 = Hardware(
     near_bytes_per_second=150 * GB, far_bytes_per_second=12.5 * GB, link_efficiency=0.8, message_seconds=20e-6,
     per_node=8, host_bytes_per_second=12 * GB,
     sources={
-        "flops, exact_flops, memory, near": "NVIDIA V100 data sheet: 125 TFLOP/s tensor, 15.7 fp32, 900 GB/s, NVLink 300 GB/s in both directions",
+        "flops, memory, near": "NVIDIA V100 data sheet: 125 TFLOP/s tensor, 15.7 fp32, 900 GB/s, NVLink 300 GB/s",
         "rest": "assumed; this profile only serves to compare the roofline with a published rate",
     },
 )  # fmt: skip

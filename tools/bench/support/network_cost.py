@@ -5,6 +5,7 @@ The network runs on fake tensors: shapes and types are real, no number is comput
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class NetworkCost:
         parameters: all of them.
         trained: those with a gradient.
         buffers_bytes: what else a state_dict holds.
+        state_tensors: of a state_dict and of AdamW, which has three for each trained parameter.
         forward, backward: kernels of one pass, per image.
         activation_bytes: kept between forward and backward, per image.
     """
@@ -53,6 +55,7 @@ class NetworkCost:
     parameters: int
     trained: int
     buffers_bytes: int
+    state_tensors: int
     forward: tuple[Op, ...]
     backward: tuple[Op, ...]
     activation_bytes: float
@@ -66,6 +69,7 @@ class NetworkCost:
         return sum(op.flops for op in self.backward)
 
 
+@cache
 def network_cost(name: str, *, dtype: torch.dtype = torch.bfloat16) -> NetworkCost:
     """Count a built-in network whose convolutions run in `dtype` (weights and batch norm stay fp32)."""
     with FakeTensorMode():
@@ -79,9 +83,12 @@ def network_cost(name: str, *, dtype: torch.dtype = torch.bfloat16) -> NetworkCo
             return tensor
 
         own = {_storage(tensor) for tensor in network.state_dict(keep_vars=True).values()}
-        with _Counting() as forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                embeddings = network(images)
+        with (
+            _Counting() as forward,
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
+        ):
+            embeddings = network(images)
         with _Counting() as backward:
             embeddings.sum().backward()
     parameters = list(network.parameters())
@@ -93,6 +100,7 @@ def network_cost(name: str, *, dtype: torch.dtype = torch.bfloat16) -> NetworkCo
         parameters=sum(parameter.numel() for parameter in parameters),
         trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         buffers_bytes=state - sum(parameter.nbytes for parameter in parameters),
+        state_tensors=len(network.state_dict()) + 3 * sum(parameter.requires_grad for parameter in parameters),
         forward=tuple(forward.ops),
         backward=tuple(backward.ops),
         activation_bytes=kept / _IMAGES,

@@ -21,7 +21,7 @@ _DRAWN_RANKS = (8, 64, 512)
 def draw(costs: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draw the model's points, by network, as a PNG.
 
-    Above, how a step of the largest two networks splits; below efficiency, exchange share and memory.
+    Above, how a step of each network splits; below efficiency, exchange share and memory.
     """
     figure = Figure(figsize=(14, 9.6), layout="constrained")
     axes = figure.subplots(2, 3)
@@ -32,9 +32,7 @@ def draw(costs: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=11)
     largest = max(point["batch"] for point in costs["mobilefacenet"])
     _lines(axes[1, 0], costs, largest, "efficiency", 1.0, f"Efficiency against one GPU, B = {largest:,}")
-    _lines(
-        axes[1, 1], costs, largest, "exchange_share", 100.0, f"Waiting for the exchange, % of the step, B = {largest:,}"
-    )
+    _lines(axes[1, 1], costs, largest, "exchange_share", 100.0, f"Waiting for messages, %, B = {largest:,}")
     _lines(axes[1, 2], costs, largest, "device_bytes", 2.0**-30, f"Memory per GPU, GiB, B = {largest:,}")
     axes[1, 0].set_ylim(0, 1.05)
     axes[1, 1].set_ylim(0)
@@ -64,14 +62,14 @@ def _split(axes: Any, points: list[dict[str, Any]], name: str) -> None:
                     )  # fmt: skip
                     ticks.append((place, str(ranks)))
                     place += 1
-        batches.append(((first + place - 1) / 2, f"B =\n{batch:,}"))
+        batches.append(((first + place - 1) / 2, f"{batch:,}"))
         place += 0.8
     axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks], fontsize=8, rotation=90)
     for middle, label in batches:
         axes.text(
-            middle, -0.16, label, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=9, color=_INK
+            middle, -0.11, label, transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=9, color=_INK
         )
-    axes.set_xlabel("GPUs", labelpad=34, fontsize=10)
+    axes.set_xlabel("GPUs, and below them the global batch B", labelpad=36, fontsize=10)
     axes.set_ylim(0, 130)
     axes.set_yticks(range(0, 101, 20))
     axes.set_title(f"{name}: time of a step and its parts", fontsize=12, color=_INK, loc="left")

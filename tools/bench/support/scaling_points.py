@@ -5,7 +5,6 @@ import os
 import socket
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +14,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from octoscale.data.loader import Batch
 from octoscale.distributed.world import World
-from octoscale.loss import octuplet, refinement
+from octoscale.loss import octuplet, refinement, rows
 from octoscale.models import load
 from octoscale.step import StepConfig, training_step
 from support.losses import embeddings
@@ -37,7 +35,6 @@ class Work:
         step_batch, micros, steps: timed training steps of `model` in chunks of each size, after one to warm up.
         loss_batches, dim: batches of which the loss, forward and backward, is timed `steps` times.
         count_rows: rows of a rank in the loss whose messages and operations are counted; 0: none.
-        checkpoint: also write the state of the model after the steps, and count its bytes.
     """
 
     model: str
@@ -47,7 +44,6 @@ class Work:
     loss_batches: tuple[int, ...]
     dim: int
     count_rows: int
-    checkpoint: bool = False
 
 
 def measure(ranks: int, work: Work) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def _rank(rank: int, ranks: int, work: Work, folder: str) -> None:
         dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks)
     found: dict[str, Any] = {}
     if work.micros:
-        found |= _steps(world, work, folder)
+        found |= _steps(world, work)
     found["loss_seconds"] = {str(batch): _losses(world, batch, work) for batch in work.loss_batches}
     if work.count_rows:
         found |= _counts(world, work.count_rows, work.dim)
@@ -88,7 +84,7 @@ def _timed(world: World, call: Callable[[], object], times: int) -> list[float]:
     return seconds[1:]
 
 
-def _steps(world: World, work: Work, folder: str) -> dict[str, Any]:
+def _steps(world: World, work: Work) -> dict[str, Any]:
     torch.manual_seed(0)
     network = load(work.model)
     engine = engine_of(network, world)
@@ -109,12 +105,6 @@ def _steps(world: World, work: Work, folder: str) -> dict[str, Any]:
         gradients = torch.ones(sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad))
         found["all_reduce_seconds"] = _timed(world, lambda: dist.all_reduce(gradients), 5)
         found["gradient_bytes"] = _gradient_bytes(network)
-    if work.checkpoint:
-        target = Path(folder, "checkpoint")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            dcp.save(engine.state_dict(), storage_writer=dcp.FileSystemWriter(target, sync_files=False), no_dist=True)
-        found["checkpoint_bytes"] = sum(path.stat().st_size for path in target.iterdir())
     return found
 
 
@@ -154,19 +144,19 @@ def _loss_call(world: World, batch: int, dim: int) -> Callable[[], None]:
     return call
 
 
-def _counts(world: World, rows: int, dim: int) -> dict[str, Any]:
-    """Messages, operations and searched segments of the loss with `rows` rows on each rank."""
-    call = _loss_call(world, rows * world.world_size, dim)
+def _counts(world: World, rank_rows: int, dim: int) -> dict[str, Any]:
+    """Messages, operations and searched segments of the loss with `rank_rows` rows on each rank."""
+    call = _loss_call(world, rank_rows * world.world_size, dim)
     call()
     with _counted_messages() as sent, _counted_segments() as searched:
         call()
-    with _Launches() as launches:
+    with _parts_as_on_a_gpu(), _Launches() as launches:
         call()
     names = sorted({name for counts in world.gather(dict(sent)) for name in counts})
     mean = {name: sum(c.get(name, 0) for c in world.gather(dict(sent))) / world.world_size for name in names}
     return {
         "sent_bytes": mean,
-        "segments_per_anchor": sum(world.gather(searched[0])) / (4 * rows * world.world_size),
+        "segments_per_anchor": sum(world.gather(searched[0])) / (4 * rank_rows * world.world_size),
         "operations": launches.count,
     }
 
@@ -223,6 +213,17 @@ def _counted_segments() -> Iterator[list[int]]:
         yield searched
     finally:
         refinement._search = original
+
+
+@contextmanager
+def _parts_as_on_a_gpu() -> Iterator[None]:
+    """The refinement in parts of the size that a GPU takes at a time, not of a CPU's cache."""
+    original = rows._CPU_BYTES
+    rows._CPU_BYTES = rows._GPU_BYTES
+    try:
+        yield
+    finally:
+        rows._CPU_BYTES = original
 
 
 class _Launches(TorchDispatchMode):
