@@ -21,11 +21,10 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from support import scaling_figure
+from support.cluster_cost import around_cost, commit_cost
 from support.cost_model import (
     Search,
-    around_cost,
     checkpoint_bytes,
-    commit_cost,
     exchange_bytes,
     fetched_rows,
     gradient_bytes,

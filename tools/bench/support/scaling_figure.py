@@ -45,7 +45,9 @@ def draw(costs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def _split(axes: Any, points: list[dict[str, Any]], name: str) -> None:
     """One bar per batch and number of GPUs, in groups of equal batch; its time above it."""
-    place, ticks, batches = 0.0, [], []
+    place = 0.0
+    ticks: list[tuple[float, str]] = []
+    batches: list[tuple[float, str]] = []
     for batch in sorted({point["batch"] for point in points}):
         first = place
         for ranks in _DRAWN_RANKS:
