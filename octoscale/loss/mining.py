@@ -37,12 +37,14 @@ class Tiling:
         segment: candidates that share one lower bound.
         dtype: precision of the first pass.
         backend: of the first pass.
+        party: rows of other ranks that are searched at once, where one rank has fewer.
     """
 
     tile: int
     segment: int
     dtype: torch.dtype
     backend: Backend = "torch"
+    party: int = 4096
 
     @classmethod
     def fitting(cls, vectors: Tensor) -> "Tiling":
@@ -52,17 +54,17 @@ class Tiling:
         dtype = coarse_dtype(vectors.device, vectors.dtype)
         if vectors.device.type == "cuda":
             fused = dtype != torch.float64 and find_spec("triton") is not None
-            return cls(4096, max(128, segment), dtype, "triton" if fused else "torch")
+            return cls(4096, max(128, segment), dtype, "triton" if fused else "torch", party=16384)
         # A tile of bf16, 2 MiB, stays in the caches.
         return cls(max(segment, 1024), segment, dtype)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One rank's rows, sorted by label, and what is known of their neighbours.
+    """The rows of one rank or of several, sorted by label, and what is known of their neighbours.
 
     Attributes:
-        order: int64 [n], place of each sorted row among the rank's rows; None where they are sorted as they are.
+        order: int64 [n], place of each sorted row among these rows; None where they are sorted as they are.
         keys: by term, int64 [n, count], sorted as the rows are, changed in place.
         floors: by term, fp32 [n], sorted as the rows are.
     """
@@ -73,7 +75,7 @@ class _Block:
     floors: Mapping[str, Tensor] | None
 
     def result(self, term: str) -> Tensor:
-        """The keys of a term in the rank's own order."""
+        """The keys of a term, rank by rank in their own order."""
         keys = self.keys[term]
         return keys if self.order is None else torch.empty_like(keys).index_copy_(0, self.order, keys)
 
@@ -111,27 +113,49 @@ class NegativeSearch:
         exchange = self._exchange
         # Distances do not see the centre: each rank may take its own.
         center = torch.stack([rows.mean(0) for rows in vectors.values()]).mean(0)
-        own = self._block(exchange.rank, vectors, floors, center)
+        own = self._block([exchange.rank], vectors, floors, center)
         for sides in (("high", "high"), ("low", "low"), ("high", "low")):
             self._meet(own, own, *sides)
-        answers = {}
+        answers: dict[int, Tensor] = {}
         # By term the floors, after the two sides' rows.
         luggage = [*(vectors[side] for side in SIDES), *(floors[term] for term in self._terms if floors is not None)]
-        for owner, tensors in exchange.visits(luggage):
+        for owners, tensors in self._parties(luggage):
             their_floors = None if floors is None else dict(zip(self._terms, tensors[2:], strict=True))
-            visitor = self._block(owner, dict(zip(SIDES, tensors[:2], strict=True)), their_floors, center)
-            for own_side, their_side in self._share(owner):
-                self._meet(own, visitor, own_side, their_side)
-            answers[owner] = torch.stack([visitor.result(term) for term in self._terms])
+            visitors = self._block(owners, dict(zip(SIDES, tensors[:2], strict=True)), their_floors, center)
+            for own_side, their_side in self._share(owners[0]):
+                self._meet(own, visitors, own_side, their_side)
+            keys = torch.stack([visitors.result(term) for term in self._terms])
+            answers.update(zip(owners, keys.split(exchange.rows, dim=1), strict=True))
         found = torch.stack([own.result(term) for term in self._terms])
         for answer in exchange.deliver(answers, found):
             found = merge(found, answer)
         return dict(zip(self._terms, found, strict=True))
 
+    def _parties(self, luggage: Sequence[Tensor]) -> Iterator[tuple[list[int], list[Tensor]]]:
+        """(Owners, their tensors one after the other) of visitors that are searched at once.
+
+        Meeting a block takes thousands of small operations whatever its size: many ranks with few rows each would do
+        little else.
+        """
+        owners: list[int] = []
+        arrived: list[list[Tensor]] = []
+        for owner, tensors in self._exchange.visits(luggage):
+            full = (len(owners) + 1) * self._exchange.rows > self._tiling.party
+            if owners and (full or self._meets_twice(owner)):
+                yield owners, [torch.cat(parts) for parts in zip(*arrived, strict=True)]
+                owners, arrived = [], []
+            owners.append(owner)
+            arrived.append(tensors)
+        if owners:
+            yield owners, [torch.cat(parts) for parts in zip(*arrived, strict=True)]
+
+    def _meets_twice(self, owner: int) -> bool:
+        """Opposite ranks of an even number visit each other."""
+        return 2 * abs(owner - self._exchange.rank) == self._exchange.world_size
+
     def _share(self, owner: int) -> Iterator[tuple[Side, Side]]:
         """Which sides of this rank meet which sides of a visitor: all, but half where the two meet on both ranks."""
-        exchange = self._exchange
-        shared = 2 * abs(owner - exchange.rank) == exchange.world_size
+        exchange, shared = self._exchange, self._meets_twice(owner)
         for own_side in SIDES:
             for their_side in SIDES:
                 side_of_lower_rank = own_side if exchange.rank < owner else their_side
@@ -158,12 +182,12 @@ class NegativeSearch:
             refine(y.keys[back], b, a, back_minima, floors=None if y.floors is None else y.floors[back])
 
     def _block(
-        self, owner: int, vectors: Mapping[Side, Tensor], floors: Mapping[str, Tensor] | None, center: Tensor
+        self, owners: Sequence[int], vectors: Mapping[Side, Tensor], floors: Mapping[str, Tensor] | None, center: Tensor
     ) -> _Block:
         rows = self._exchange.rows
-        first = owner * rows
-        labels = self._groups.labels[first : first + rows]
-        ids = torch.arange(first, first + rows, device=labels.device)
+        device = self._groups.labels.device
+        ids = torch.cat([torch.arange(owner * rows, (owner + 1) * rows, device=device) for owner in owners])
+        labels = self._groups.labels[ids]
         order = None
         if bool((labels[1:] < labels[:-1]).any()):
             order = labels.argsort(stable=True)
@@ -174,5 +198,5 @@ class NegativeSearch:
             side: prepare(source, ids, labels, center=center, scale=self._scale, dtype=self._tiling.dtype)
             for side, source in vectors.items()
         }
-        keys = {term: torch.full((rows, self._count), NONE, device=ids.device) for term in self._terms}
+        keys = {term: torch.full((len(ids), self._count), NONE, device=device) for term in self._terms}
         return _Block(sides, order, keys, floors)

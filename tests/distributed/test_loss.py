@@ -28,8 +28,13 @@ CASES = [
     ("cosine", False, 0.3, "semihard"),
     ("euclidean", False, 0.5, "positive_aware(1.1)"),
 ]
-# Tiles that cut a rank's rows, and tiles larger than them; segments are never larger than tiles.
-TILINGS = [Tiling(4, 4, torch.float64), Tiling(8, 2, torch.bfloat16), Tiling(1024, 16, torch.float32)]
+# Tiles that cut a rank's rows, and tiles larger than them; segments are never larger than tiles. Ranks searched one by
+# one, several at once, and all at once.
+TILINGS = [
+    Tiling(4, 4, torch.float64, party=1),
+    Tiling(8, 2, torch.bfloat16, party=8),
+    Tiling(1024, 16, torch.float32),
+]
 SUBSETS = [tuple(TERMS), ("hll", "lll"), ("lhh",)]
 
 LABELS = {
@@ -101,7 +106,8 @@ def on_this_rank(world: World) -> list[list[dict[str, Any]]]:
     ]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+# Six ranks are the fewest of which some are searched at once and an opposite one is not among them.
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
 def test_loss_choice_and_gradients_equal_brute_force_on_the_whole_batch(world_size: int) -> None:
     ranks = on_ranks(world_size, on_this_rank)
     shares = []
