@@ -48,15 +48,15 @@ class JobServer:
     """
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
+        if "@" in address:
+            raise OctoscaleError("the address holds a user; a cluster's token goes into RAY_AUTH_TOKEN")
         try:
+            parts = urlsplit(address)
             known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
         except ValueError:
             known = None
         if not known:
             raise OctoscaleError(f"a job server's address is http://HOST:PORT (Ray's port is 8265), not {address!r}")
-        if parts.username is not None:
-            raise OctoscaleError("the address holds a user; a cluster's token goes into RAY_AUTH_TOKEN")
         self.address = address.rstrip("/")
         # Their lines tell of packages and sockets.
         for module in ("dashboard_sdk", "job.sdk"):

@@ -119,14 +119,15 @@ def test_nothing_is_left_behind(
 
 
 @pytest.mark.parametrize(
-    "address", ["auto", "127.0.0.1:8265", "ray://127.0.0.1:10001", "http://", "http://host:0", "http://host:99999"]
+    "address",
+    ["auto", "127.0.0.1:8265", "ray://127.0.0.1:10001", "http://", "http://host:0", "http://host:99999", "http://[x"],
 )
 def test_an_address_that_is_none_is_told(call: Octoscale, file: Path, address: str) -> None:
     refused(call("submit", file, "--address", address), "http://HOST:PORT", address)
 
 
 def test_a_password_in_the_address_is_not_shown(call: Octoscale) -> None:
-    answer = call("jobs", "list", "--address", "http://me:word@127.0.0.1:8265")
+    answer = call("jobs", "list", "--address", "http://me:word@127.0.0.1:99999")
 
     refused(answer, "the address holds a user")
     assert "word" not in answer.err
