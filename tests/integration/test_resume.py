@@ -107,6 +107,7 @@ def wait_for_a_commit(directory: Path, process: "subprocess.Popen[str]") -> None
     while not newest_step(directory):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "no commit in 60 s"
+        time.sleep(0.1)
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, small_run: Any) -> None:

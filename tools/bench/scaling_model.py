@@ -142,7 +142,7 @@ def count_exchange() -> tuple[Search, list[dict[str, Any]]]:
     )
     for row in rows:
         row["segments_per_anchor"] = compared(search.segments(row["ranks"]), segments[row["ranks"]])
-        row["operations"] = compared(search.launches(row["ranks"]), operations[row["ranks"]])
+        row["operations"] = compared(search.launches(COUNT_ROWS, row["ranks"]), operations[row["ranks"]])
     return search, rows
 
 

@@ -16,6 +16,8 @@ TERMS = 4
 SIDES = 2
 RESOLUTIONS = 2
 FRAME_BYTES = 1_870
+# Rows of other ranks that the search takes at once, on a GPU: the `party` of octoscale.loss.mining.Tiling.
+PARTY = 16_384
 _COARSE_PARTS = 3
 _COARSE_BYTES = 2
 
@@ -43,9 +45,9 @@ class Search:
         """Searched per anchor and term, on whatever rank."""
         return self.own_segments + (ranks - 1) * self.block_segments
 
-    def launches(self, ranks: int) -> float:
-        """Of the loss on each of `ranks` ranks: (W − 1)/2 blocks are met."""
-        return self.own_launches + (ranks - 1) / 2 * self.block_launches
+    def launches(self, rows: int, ranks: int) -> float:
+        """Of the loss on each of `ranks` ranks."""
+        return self.own_launches + parties(rows, ranks) * self.block_launches
 
 
 # --- Bytes, per rank and step -----------------------------------------------------------------------------------
@@ -54,6 +56,12 @@ class Search:
 def hops(ranks: int) -> int:
     """⌊W/2⌋, the blocks of other ranks that each rank meets."""
     return ranks // 2
+
+
+def parties(rows: int, ranks: int) -> float:
+    """How often a rank searches blocks of others, several at once; the opposite rank's alone, and half of it."""
+    together = max(1, PARTY // rows)
+    return math.ceil((ranks - 1) // 2 / together) + (0.5 if ranks % 2 == 0 else 0)
 
 
 def ring_bytes(batch: int, dim: int, ranks: int) -> int:
@@ -196,20 +204,22 @@ def step_cost(
     rows, dim = batch // ranks, network.dim
     near = ranks <= hardware.per_node
     rate = (hardware.near_bytes_per_second if near else hardware.far_bytes_per_second) * hardware.link_efficiency
-    own, block = _mining_seconds(hardware, search, rows, dim, ranks)
+    own, others = _mining_seconds(hardware, search, rows, dim, ranks)
     count = hops(ranks)
     hop = SIDES * rows * dim * FP32 / rate + hardware.message_seconds if count else 0.0
-    # The first block starts when the rank's own is searched; each later one is on its way while one is searched.
-    waiting = hop + max(0, count - 1) * max(0.0, hop - block)
-    others = exchange_bytes(batch, dim, ranks, search.fetched_share) - ring_bytes(batch, dim, ranks)
+    # While one party is searched, one block is on its way.
+    searches = parties(rows, ranks)
+    hidden = min(max(0, math.ceil(searches) - 1) * hop, others)
+    waiting = count * hop - hidden
+    rest = exchange_bytes(batch, dim, ranks, search.fetched_share) - ring_bytes(batch, dim, ranks)
     collectives = 11 if ranks > 1 else 0
     # An all-to-all or a gather is W − 1 messages, of which a device starts about a million per second.
-    waiting += others / rate + collectives * (hardware.message_seconds + ranks * 1e-6)
+    waiting += rest / rate + collectives * (hardware.message_seconds + ranks * 1e-6)
     return StepCost(
         batch=batch,
         ranks=ranks,
         network=_network_seconds(network, hardware, rows, micro),
-        mining=own + (ranks - 1) / 2 * block,
+        mining=own + others,
         exchange=waiting,
         all_reduce=_all_reduce_seconds(network, hardware, ranks),
         sent_bytes=exchange_bytes(batch, dim, ranks, search.fetched_share),
@@ -229,7 +239,7 @@ def _network_seconds(network: NetworkCost, hardware: Hardware, rows: int, micro:
 
 
 def _mining_seconds(hardware: Hardware, search: Search, rows: int, dim: int, ranks: int) -> tuple[float, float]:
-    """Of a rank's own block, and of each of the (W − 1)/2 blocks that it meets."""
+    """Of a rank's own block, and of the (W − 1)/2 blocks that it meets."""
     coarse_rate = hardware.search_flops * hardware.search_efficiency
     exact_rate = hardware.exact_flops * hardware.search_efficiency
     own = search_flops(rows, dim, 1) / coarse_rate
@@ -238,7 +248,8 @@ def _mining_seconds(hardware: Hardware, search: Search, rows: int, dim: int, ran
     block = 2 * search_flops(rows, dim, 1) / coarse_rate
     block += 2 * refinement_flops(rows, dim, 1, search.block_segments) / exact_rate
     launch = hardware.launch_seconds
-    return max(own, search.own_launches * launch), max(block, search.block_launches * launch) if ranks > 1 else 0.0
+    others = max((ranks - 1) / 2 * block, parties(rows, ranks) * search.block_launches * launch)
+    return max(own, search.own_launches * launch), others if ranks > 1 else 0.0
 
 
 def _all_reduce_seconds(network: NetworkCost, hardware: Hardware, ranks: int) -> float:
@@ -257,8 +268,10 @@ def device_bytes(network: NetworkCost, *, batch: int, ranks: int, micro: int) ->
     states = FP32 * network.parameters + network.buffers_bytes + 4 * FP32 * network.trained
     activations = RESOLUTIONS * min(rows, micro) * network.activation_bytes
     wide, coarse = SIDES * rows * dim * FP32, SIDES * rows * coarse_width(dim) * _COARSE_BYTES
-    # Embeddings, their projection and gradients; centred and coarse rows, own and a visitor's; a block on its way.
-    loss: float = 3 * wide + 2 * (wide + coarse) + wide
+    # Embeddings, their projection and gradients; centred and coarse rows, own and the visitors'; the visitors' as they
+    # came, and a block on its way.
+    visitors = min(max(1, PARTY // rows), max(0, (ranks - 1) // 2)) if ranks > 2 else min(1, ranks - 1)
+    loss: float = 3 * wide + (1 + visitors) * (wide + coarse) + (visitors + 1) * wide
     # Bounds of a pair of blocks both ways, rows that were fetched with their gradients, identities of the batch.
     loss += 2 * rows * math.ceil(rows / segment(rows)) * _COARSE_BYTES
     loss += 2 * fetched_rows(batch, ranks, 1.0) * dim * FP32 + 64 * batch
