@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,12 +174,9 @@ def disk_full(lab: Lab, values: Values, directory: str) -> Outcome:
         run = lab.launch(values_in(values, directory), "2")
         lab.held(run)
         filler = Path(directory) / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
+        # Unbuffered: nothing is left to write when the disk is full.
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
                 pass
         lab.release()
         told = lab.finish(run, code=1)
