@@ -114,6 +114,8 @@ def link_cut(lab: Lab, values: Values, directory: str) -> Outcome:
     lab.wait(lambda: any(line.world == 1 for line in lab.trace()), 180, lab.told, run)
     lab.net.heal(host)
     lab.finish(run)
+    # Ray has given the node up; its processes are about to notice.
+    lab.kill_host(host)
     return lab.outcome("link cut")
 
 
