@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from octoscale.data.storage import Store
 from octoscale.journal import StepLine, read_journal
 from tests.distributed.ranks import on_ranks
-from tests.integration.faults.faults import Values, train_on_a_rank
+from tests.integration.faults.faults import OPTIMIZER, Values, train_on_a_rank
 from tests.integration.faults.lab import Lab, Traced, lab
 from tests.integration.faults.measure import runs_on
 
@@ -21,7 +21,9 @@ STEPS = 100
 
 
 def values_of(values: Values, directory: str) -> dict[str, Any]:
-    return values(directory, steps=STEPS, checkpoint={"every_steps": 5}, resilience={"resize_seconds": 5})
+    return values(
+        directory, steps=STEPS, checkpoint={"every_steps": 5}, optimizer=OPTIMIZER, resilience={"resize_seconds": 5}
+    )
 
 
 def two_one_two(lab: Lab, values: Values, directory: str) -> list[Traced]:

@@ -20,11 +20,10 @@ pytest.importorskip("ray")
 pytest.importorskip("moto.server")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-# Another world size adds the same numbers in another order; AdamW's first steps, of about the learning rate each,
-# magnify what is left of that in gradients near zero.
-OTHER_WORLD_TOLERANCE = 2e-3
-# The same in the loss, over 100 steps that learn from each other.
-LOSS_TOLERANCE = 1e-2
+# Another world size adds the same numbers in another order: weights are of order 1, 3.3e-5 was seen after 90 steps.
+OTHER_WORLD_TOLERANCE = 1e-4
+# The same in the loss, of order 4; 6e-7 was seen.
+LOSS_TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
