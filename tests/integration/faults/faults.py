@@ -170,8 +170,11 @@ def head_killed(lab: Lab, values: Values, directory: str) -> Outcome:
 
 def disk_full(lab: Lab, values: Values, directory: str) -> Outcome:
     """The run ends with the cause; with room made, the same command goes on."""
-    lab.ensure_cluster("a", "b")
+    # Processes see what was mounted when they started.
+    for host in ("a", "b", "head"):
+        lab.kill_host(host)
     with small_disk(Path(directory)):
+        lab.ensure_cluster("a", "b")
         lab.prepare(1, STEP, "hold")
         run = lab.launch(values_in(values, directory), "2")
         lab.held(run)
@@ -186,9 +189,10 @@ def disk_full(lab: Lab, values: Values, directory: str) -> Outcome:
         lab.mark("disk full")
         filler.unlink()
         lab.finish(lab.launch(values_in(values, directory), "2"))
-        outcome = lab.outcome("disk full")
         keep(directory)
-    return outcome
+        for host in ("a", "b", "head"):
+            lab.kill_host(host)
+    return lab.outcome("disk full")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,11 +54,10 @@ class Outcome:
 class Lab:
     """Hosts `head` (the driver, no workers), `a`, `b` (one worker each) and `store`; one run at a time."""
 
-    def __init__(self, net: Network, folder: Path) -> None:
+    def __init__(self, net: Network, folder: Path, sessions: Path) -> None:
         self.net = net
         self.folder = folder
-        # Sockets' paths are short.
-        self.sessions = Path(tempfile.mkdtemp(prefix="oray"))
+        self.sessions = sessions
         self._nodes: dict[str, subprocess.Popen[str]] = {}
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))},
@@ -255,11 +253,10 @@ class Lab:
 def lab() -> Iterator[Lab]:
     """A lab without a cluster yet; all its processes, namespaces and files end with the block."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="octolab-", ignore_cleanup_errors=True)))
-        made = Lab(stack.enter_context(network()), folder)
-        stack.callback(_remove, made.sessions)
+        # Removed when the processes have ended. Sockets' paths are short.
+        folder, sessions = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)))
+            for prefix in ("octolab-", "oray")
+        )
+        made = Lab(stack.enter_context(network()), folder, sessions)
         yield made
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
