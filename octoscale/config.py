@@ -87,6 +87,7 @@ class Config(Settings):
             (values["data"], "cache_dir"),
             (values["model"], "weights"),
             (values["checkpoint"], "url"),
+            (values["telemetry"], "folder"),
             (values["evaluate"] or {}, "pairs"),
             (values["evaluate"] or {}, "images"),
         ):

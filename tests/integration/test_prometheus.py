@@ -84,7 +84,9 @@ def endless_run(folder: Path, values: dict[str, Any]) -> Iterator["subprocess.Po
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on PATH: apt-get install prometheus")
 def test_a_prometheus_that_scrapes_a_run_answers_the_usual_queries(tmp_path: Path, small_run: Any) -> None:
     directory, port = str(tmp_path / "run"), free_port()
-    values = small_run(directory, telemetry={"metrics": True, "metrics_host": "127.0.0.1", "metrics_port": port})
+    values = small_run(
+        directory, telemetry={"recorders": ["prometheus"], "metrics_host": "127.0.0.1", "metrics_port": port}
+    )
     with prometheus(tmp_path, f"127.0.0.1:{port}") as ask, endless_run(tmp_path, values) as run:
         deadline = time.monotonic() + DEADLINE_SECONDS
         # Two scrapes at least: a rate needs them.
