@@ -116,6 +116,7 @@ class Measured:
         told = [0.0] * (1 + size * self._world.world_size)
         told[0] = float(flag)
         told[1 + rank * size : 1 + (rank + 1) * size] = self._untold
+        self._untold = [0.0] * size
         flagged, *rest = self._world.mean(told)
         if self._world.is_main:
             self._metrics.add("octoscale_job_samples_total", global_batch_size)

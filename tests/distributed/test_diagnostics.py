@@ -20,6 +20,7 @@ from octoscale.optimizer import OptimizerConfig, build_optimizer
 from octoscale.step import StepConfig, StepResult, draw_resolutions, training_step
 from octoscale.telemetry.diagnostics import diagnose, share_of
 from tests.distributed.ranks import on_ranks
+from tests.unit.test_measured import values_after_a_step
 
 BATCH, SIZE, DIM = 24, 16, 6
 RESOLUTIONS = (7, 14)
@@ -49,6 +50,15 @@ def network_of() -> FaceNetwork:
     network = FaceNetwork(backbone, Preprocessing()).double()
     set_training(network, "frozen")
     return network
+
+
+def on_this_rank(world: World) -> tuple[list[StepResult], dict[tuple[str, str], float]]:
+    return results_of(world), values_after_a_step(world)
+
+
+@pytest.fixture(scope="module")
+def two_ranks() -> list[Any]:
+    return on_ranks(2, on_this_rank)
 
 
 def results_of(world: World) -> list[StepResult]:
@@ -102,8 +112,8 @@ def by_slow_loops(case: dict[str, Any]) -> dict[str, Any]:
     return {"terms": terms, "norm": norms.mean(), "deviation": norms.std(), "effective_rank": rank}
 
 
-def test_diagnostics_equal_slow_loops_on_one_rank_and_on_two() -> None:
-    first, second = on_ranks(2, results_of)
+def test_diagnostics_equal_slow_loops_on_one_rank_and_on_two(two_ranks: list[Any]) -> None:
+    first, second = (results for results, _ in two_ranks)
     assert first == second
     for number, (found, alone) in enumerate(zip(first, results_of(World()), strict=True)):
         expected = by_slow_loops(CASES[number])
@@ -125,6 +135,22 @@ def test_diagnostics_equal_slow_loops_on_one_rank_and_on_two() -> None:
             "degrade", "embed", "loss", "mine", "exchange", "second_pass", "optimizer",
         }  # fmt: skip
         assert alone.phase_seconds.keys() == found.phase_seconds.keys() - {"exchange"}
+
+
+def test_rank_0_tells_of_all_ranks_and_the_others_do_not(two_ranks: list[Any]) -> None:
+    first, second = (values for _, values in two_ranks)
+
+    for name, label, value in (
+        ("octoscale_job_samples_total", "", 16),
+        ("octoscale_job_quarantined_samples_total", "", 3),
+        ("octoscale_job_exchange_bytes_total", "", 3000),
+        ("octoscale_job_phase_seconds_mean", "embed", 1.5),
+        ("octoscale_job_phase_seconds_max", "embed", 2),
+        ("octoscale_job_slowest_rank", "embed", 1),
+        ("octoscale_job_slowest_rank", "exchange", 0),
+    ):
+        assert first[name, label] == pytest.approx(value), name
+    assert not any(name.startswith("octoscale_job") for name, _ in second)
 
 
 def test_embeddings_in_few_directions_have_that_rank_and_one_point_has_none() -> None:
