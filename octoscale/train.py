@@ -62,6 +62,7 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
     """
     timeout, alone_too = config.process_group_timeout_seconds, config.engine == "deepspeed"
     with connected(world, timeout_seconds=timeout, alone_too=alone_too), ExitStack() as stack:
+        began = time.time()
         data = open_data(config)
         index = data.index
         check_same_data(index, world)
@@ -71,15 +72,15 @@ def train(config: Config, world: World, *, console: Console | None = None, quiet
         engine = build_engine(config, network, world)
 
         store = Store(config.directory, config.storage)
+        commits = config.checkpoint.url or store.child("checkpoints").url
+        checkpoints = Checkpoints(commits, world, config.checkpoint, config.storage)
+        checkpoints.check_writable()
         folder = store.local_path() if store.is_local else None
         metrics = stack.enter_context(
             exported(config.telemetry, run=config.directory, run_folder=folder, rank=world.rank,
                      world_size=world.world_size)
         )  # fmt: skip
-        ledger = WallLedger(metrics)
-        commits = config.checkpoint.url or store.child("checkpoints").url
-        checkpoints = Checkpoints(commits, world, config.checkpoint, config.storage)
-        checkpoints.check_writable()
+        ledger = WallLedger(metrics, began=began)
         record = run_record(config, index)
         position = resume(checkpoints, engine, record, metrics)
         ledger.go_on(record.get("ledger"))

@@ -25,11 +25,11 @@ _STOPS: tuple[State, ...] = ("startup", "data_wait", "checkpoint", "evaluate")
 class WallLedger:
     """Wall time by state: that of earlier attempts, and this one's."""
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
-        """The attempt begins now."""
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time, *, began: float | None = None) -> None:
+        """`began`: when the attempt did, by `clock`; None: now."""
         self._metrics = metrics
         self._clock = clock
-        self._began = clock()
+        self._began = clock() if began is None else began
         self._earlier: dict[str, float] = {}
         self._stopped: dict[str, float] = dict.fromkeys(_STOPS, 0.0)
         self._attempt = 1

@@ -1,6 +1,7 @@
 """The metrics of one rank, and the endpoint that serves them to Prometheus."""
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EADDRINUSE
@@ -27,6 +28,8 @@ class Metrics:
         self._kinds = {metric.name: metric for metric in METRICS}
         self._series = {metric.name: self._new(metric) for metric in METRICS if rank == 0 or not metric.is_job}
         self._recorders = recorders
+        # Commits are told from a thread of their own.
+        self._lock = threading.Lock()
         self._changed: dict[str, float] = {}
         self._totals: dict[str, float] = {}
         for name, series in self._series.items():
@@ -39,7 +42,8 @@ class Metrics:
         assert isinstance(series, Gauge), name
         series.labels(*self._values, *self._ordered(name, labels)).set(value)
         if self._recorders:
-            self._changed[_key(name, labels)] = value
+            with self._lock:
+                self._changed[_key(name, labels)] = value
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
         """Let a counter go on by `amount`."""
@@ -47,9 +51,10 @@ class Metrics:
         assert isinstance(series, Counter), name
         series.labels(*self._values, *self._ordered(name, labels)).inc(amount)
         key = _key(name, labels)
-        self._totals[key] = self._totals.get(key, 0.0) + amount
-        if self._recorders and amount:
-            self._changed[key] = self._totals[key]
+        with self._lock:
+            self._totals[key] = self._totals.get(key, 0.0) + amount
+            if self._recorders and amount:
+                self._changed[key] = self._totals[key]
 
     def raise_to(self, name: str, total: float, **labels: str) -> None:
         """Let a counter go on to what another part of the program has counted."""
@@ -62,12 +67,14 @@ class Metrics:
         series.labels(*self._values, *self._ordered(name, labels)).observe(value)
         if self._recorders:
             key = _key(name, labels)
-            self._changed[key] = self._changed.get(key, 0.0) + value
+            with self._lock:
+                self._changed[key] = self._changed.get(key, 0.0) + value
 
     def end_step(self, step: int) -> None:
         """Tell the recorders what has changed since the step before: of a histogram, the sum of its observations."""
         if self._recorders:
-            changed, self._changed = self._changed, {}
+            with self._lock:
+                changed, self._changed = self._changed, {}
             for recorder in self._recorders:
                 recorder.record(step, changed)
 

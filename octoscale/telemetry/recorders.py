@@ -65,7 +65,8 @@ class TensorBoard:
                 "telemetry.recorders has tensorboard, which needs tensorboardX: pip install 'octoscale[tensorboard]', "
                 "or leave it out"
             ) from error
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        # No limit: a full queue, whose thread has met a full disk, would hold the training up.
+        self._writer = SummaryWriter(str(folder / "tensorboard"), max_queue=0)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
