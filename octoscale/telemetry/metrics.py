@@ -27,6 +27,7 @@ class Metrics:
         self._values = (run, str(rank))
         self._kinds = {metric.name: metric for metric in METRICS}
         self._series = {metric.name: self._new(metric) for metric in METRICS if rank == 0 or not metric.is_job}
+        self._children: dict[tuple[str, tuple[tuple[str, str], ...]], Counter | Gauge | Histogram] = {}
         self._recorders = recorders
         # Commits are told from a thread of their own.
         self._lock = threading.Lock()
@@ -38,18 +39,18 @@ class Metrics:
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """The value of a gauge now."""
-        series = self._series[name]
+        series = self._child(name, labels)
         assert isinstance(series, Gauge), name
-        series.labels(*self._values, *self._ordered(name, labels)).set(value)
+        series.set(value)
         if self._recorders:
             with self._lock:
                 self._changed[_key(name, labels)] = value
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
         """Let a counter go on by `amount`."""
-        series = self._series[name]
+        series = self._child(name, labels)
         assert isinstance(series, Counter), name
-        series.labels(*self._values, *self._ordered(name, labels)).inc(amount)
+        series.inc(amount)
         key = _key(name, labels)
         with self._lock:
             self._totals[key] = self._totals.get(key, 0.0) + amount
@@ -62,9 +63,9 @@ class Metrics:
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """One more observation of a histogram."""
-        series = self._series[name]
+        series = self._child(name, labels)
         assert isinstance(series, Histogram), name
-        series.labels(*self._values, *self._ordered(name, labels)).observe(value)
+        series.observe(value)
         if self._recorders:
             key = _key(name, labels)
             with self._lock:
@@ -78,10 +79,16 @@ class Metrics:
             for recorder in self._recorders:
                 recorder.record(step, changed)
 
-    def _ordered(self, name: str, labels: dict[str, str]) -> list[str]:
-        names = self._kinds[name].labels
-        assert labels.keys() == set(names), f"{name} has the labels {names}"
-        return [labels[label] for label in names]
+    def _child(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
+        """The series of these labels; kept, since finding it takes longer than changing it."""
+        key = (name, tuple(labels.items()))
+        child = self._children.get(key)
+        if child is None:
+            names = self._kinds[name].labels
+            assert labels.keys() == set(names), f"{name} has the labels {names}"
+            child = self._series[name].labels(*self._values, *(labels[label] for label in names))
+            self._children[key] = child
+        return child
 
     def _new(self, metric: Metric) -> Counter | Gauge | Histogram:
         labels = ("run", "rank", *metric.labels)
