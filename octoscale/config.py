@@ -99,6 +99,7 @@ class Config(Settings):
             "data.cache_dir": self.data.cache_dir,
             "model.weights": self.model.weights,
             "checkpoint.url": self.checkpoint.url,
+            "telemetry.folder": self.telemetry.folder,
             "evaluate.pairs": evaluate and evaluate.pairs,
             "evaluate.images": evaluate and evaluate.images,
         }

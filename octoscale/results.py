@@ -12,8 +12,8 @@ from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.evaluate.evaluation import Evaluation, Verification
 from octoscale.evaluate.report import draw_accuracy_by_resolution, draw_roc
+from octoscale.measured import Measured
 from octoscale.models import FaceNetwork, save_weights
-from octoscale.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 class Results:
     """The evaluations of one run, under `store`. Called by all ranks together; rank 0 writes."""
 
-    def __init__(self, store: Store, config: EvaluateConfig | None, world: World, metrics: Metrics) -> None:
+    def __init__(self, store: Store, config: EvaluateConfig | None, world: World, measured: Measured) -> None:
         self._store = store
         self._config = config
         self._world = world
-        self._metrics = metrics
+        self._measured = measured
         self._verification = None if config is None else Verification.load(config)
         self._last: Evaluation | None = None
 
@@ -47,9 +47,8 @@ class Results:
             return None
         started = time.perf_counter()
         evaluation = self._verification.evaluate(network, self._world, step=step)
-        self._metrics.evaluation_seconds.observe(time.perf_counter() - started)
-        for (mode, resolution), score in evaluation.scores.items():
-            self._metrics.record_accuracy(mode, resolution, score.accuracy)
+        accuracy = [(mode, size, score.accuracy) for (mode, size), score in evaluation.scores.items()]
+        self._measured.evaluated(time.perf_counter() - started, accuracy)
         means = {mode: evaluation.mean_accuracy(mode) for mode in evaluation.modes}
         logger.info("step %d  mean accuracy  %s", step, "  ".join(f"{m} {a:.2%}" for m, a in means.items()))
         if self._world.is_main:

@@ -43,7 +43,7 @@ def run_record(config: Config, index: Index) -> dict[str, Any]:
 def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any], metrics: Metrics) -> Position:
     """Load the newest whole commit into `engine`; the start of the run where there is none.
 
-    A damaged commit is put aside and the one before it is taken.
+    A damaged commit is put aside and the one before it is taken. Its ledger of wall time goes into `record`.
 
     Raises:
         OctoscaleError: the commits belong to another data set, geometry or network, or the storage fails.
@@ -57,10 +57,11 @@ def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any], met
                 state = engine.state_dict()
                 checkpoints.fill(state, folder, commit)
         except DamagedError as error:
-            metrics.checkpoints_damaged.inc()
+            metrics.add("octoscale_checkpoint_corrupt_total")
             checkpoints.quarantine(commit, error)
             continue
         engine.load_state_dict(state)
+        record["ledger"] = committed.get("ledger")
         _say_what_changed(committed["config"], record["config"])
         logger.info("resuming after step %d from %s", commit.step, checkpoints.store.url)
         return Position(**committed["position"])

@@ -1,7 +1,8 @@
 """One optimizer step, in the order in which the data flow."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -17,8 +18,11 @@ from octoscale.distributed.engine import Engine, Update
 from octoscale.distributed.world import World
 from octoscale.loss import Octuplet, octuplet
 from octoscale.loss.config import LossConfig
+from octoscale.loss.exchange import Phase, untimed
 from octoscale.randomness import uniform
 from octoscale.settings import Settings
+from octoscale.telemetry.diagnostics import Diagnostics, diagnose, share_of
+from octoscale.telemetry.phases import PhaseClock
 
 
 class StepConfig(Settings):
@@ -32,23 +36,41 @@ class StepConfig(Settings):
 
 @dataclass(frozen=True)
 class TermMeans:
-    """One term of the loss, mean over the anchors of the global batch; distances in the metric's unit."""
+    """One term of the loss, mean over the anchors of the global batch; distances in the metric's unit.
+
+    The last two are NaN in the journal of a run that did not measure them.
+    """
 
     loss: float
     active_fraction: float
     positive_distance: float
     negative_distance: float
+    nearer_fraction: float = math.nan
+    suspect_fraction: float = math.nan
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of one step, over the global batch."""
+    """What came of one step, over the global batch.
+
+    Attributes:
+        embedding_norm, embedding_norm_deviation: mean and standard deviation over all embeddings, high and low.
+        loss_scale: of fp16; None in other precisions.
+        diagnostics: None in a step that did not ask for them.
+        phase_seconds, sent_bytes: this rank's own, and no part of the result: where its time went, and how much it
+            sent to other ranks for the loss.
+    """
 
     loss: float
     terms: dict[str, TermMeans]
     gradient_norm: float
     embedding_norm: float
     skipped: bool = False
+    embedding_norm_deviation: float = math.nan
+    loss_scale: float | None = None
+    diagnostics: Diagnostics | None = None
+    phase_seconds: dict[str, float] = field(default_factory=dict, compare=False)
+    sent_bytes: int = field(default=0, compare=False)
 
 
 def draw_resolutions(resolutions: Sequence[int], *, seed: int, epoch: int, sample_ids: NDArray[np.int64]) -> Tensor:
@@ -58,31 +80,44 @@ def draw_resolutions(resolutions: Sequence[int], *, seed: int, epoch: int, sampl
 
 
 def training_step(
-    batch: Batch, engine: Engine, config: StepConfig, world: World, *, seed: int, epoch: int, learning_rate: float
+    batch: Batch,
+    engine: Engine,
+    config: StepConfig,
+    world: World,
+    *,
+    seed: int,
+    epoch: int,
+    learning_rate: float,
+    diagnosed: bool = False,
 ) -> StepResult:
     """Train on this rank's part of one global batch; the negatives come from all ranks' parts.
 
     The part goes through the network chunk by chunk. Its first pass gives the embeddings; the loss over those of
     all ranks gives the embeddings' gradients; a second pass takes these on to the parameters. Only one chunk's
     activations are ever in memory, and the gradients are those of the batch as a whole. A single chunk keeps its
-    activations and needs no second pass.
+    activations and needs no second pass. `diagnosed`: measure `StepResult.diagnostics` too; the same on all ranks.
     """
+    clock = PhaseClock(world.device)
     chunks = chunk_rows(len(batch.high), config.micro_batch_size)
     embed = partial(_embed, batch, engine, config, world, seed=seed, epoch=epoch)
 
     with torch.set_grad_enabled(len(chunks) == 1):
-        embeddings = torch.cat([embed(rows) for rows in chunks], dim=1)  # [2, B, d]: high and low
-    found, gradients = _loss_and_gradients(embeddings.detach(), batch.identities.to(world.device), config.loss, world)
+        embeddings = torch.cat([embed(rows, clock) for rows in chunks], dim=1)  # [2, B, d]: high and low
+    identities = batch.identities.to(world.device)
+    with clock("loss"):
+        found, gradients = _loss_and_gradients(embeddings.detach(), identities, config.loss, world, clock)
 
     def part(rows: slice) -> Tensor:
-        again = embeddings if embeddings.requires_grad else embed(rows)
+        again = embeddings if embeddings.requires_grad else embed(rows, untimed)
         # ⟨E, G⟩ with G constant: its gradient with respect to E is G.
         return (again * gradients[:, rows]).sum()
 
     moving = chunks if engine.embedding_is_collective else rows_with_gradient(chunks, gradients)
-    engine.backward([partial(part, rows) for rows in moving], second_pass=len(chunks) > 1)
-    update = engine.update(learning_rate)
-    return _over_the_global_batch(found, embeddings.detach().norm(dim=2).mean(), update, world)
+    with clock("second_pass"):
+        engine.backward([partial(part, rows) for rows in moving], second_pass=len(chunks) > 1)
+    with clock("optimizer"):
+        update = engine.update(learning_rate)
+    return _over_the_global_batch(found, embeddings.detach(), update, world, clock, diagnosed=diagnosed)
 
 
 def chunk_rows(rank_batch_size: int, micro_batch_size: int | None) -> list[slice]:
@@ -103,22 +138,24 @@ def rows_with_gradient(chunks: list[slice], gradients: Tensor) -> list[slice]:
 
 
 def _embed(
-    batch: Batch, engine: Engine, config: StepConfig, world: World, rows: slice, *, seed: int, epoch: int
+    batch: Batch, engine: Engine, config: StepConfig, world: World, rows: slice, phase: Phase, *, seed: int, epoch: int
 ) -> Tensor:
     """Embeddings of a chunk, high and low: float [2, n, d]. All draws are by sample ids: called again, it repeats."""
     sample_ids = batch.sample_ids[rows].numpy()
-    high = batch.high[rows].to(world.device, non_blocking=True)
-    high = augment(high, config.augment, seed=seed, epoch=epoch, sample_ids=sample_ids)
-    resolutions = draw_resolutions(config.degrade.resolutions, seed=seed, epoch=epoch, sample_ids=sample_ids)
-    low = degrade(high, resolutions)
+    with phase("degrade"):
+        high = batch.high[rows].to(world.device, non_blocking=True)
+        high = augment(high, config.augment, seed=seed, epoch=epoch, sample_ids=sample_ids)
+        resolutions = draw_resolutions(config.degrade.resolutions, seed=seed, epoch=epoch, sample_ids=sample_ids)
+        low = degrade(high, resolutions)
     # Dropout draws from torch's own generators: a chunk, and so a resumed run, finds them in a state of its own.
     torch.manual_seed(int(uniform("torch", seed, epoch, sample_ids[:1])[0] * 2**53))
-    embeddings = engine.embed(torch.cat([high, low]))
+    with phase("embed"):
+        embeddings = engine.embed(torch.cat([high, low]))
     return embeddings.view(2, len(high), -1)
 
 
 def _loss_and_gradients(
-    embeddings: Tensor, identities: Tensor, config: LossConfig, world: World
+    embeddings: Tensor, identities: Tensor, config: LossConfig, world: World, phase: Phase
 ) -> tuple[Octuplet, Tensor]:
     """The loss of the global batch, and the gradients of this rank's embeddings [2, B, d]."""
     leaf = embeddings.requires_grad_()
@@ -132,16 +169,41 @@ def _loss_and_gradients(
         terms=config.terms,
         negatives=config.negatives,
         group=world.group,
+        phase=phase,
     )
     (gradients,) = torch.autograd.grad(found.loss, leaf)
     return found, gradients
 
 
-def _over_the_global_batch(found: Octuplet, embedding_norm: Tensor, update: Update, world: World) -> StepResult:
-    """The means of the ranks' shares, in one reduction and one transfer from the device."""
-    scalars = [found.loss.detach(), embedding_norm]
+def _over_the_global_batch(
+    found: Octuplet, embeddings: Tensor, update: Update, world: World, clock: PhaseClock, *, diagnosed: bool
+) -> StepResult:
+    """The ranks' shares together, in one reduction and, diagnostics apart, one transfer from the device."""
+    norms = torch.linalg.vector_norm(embeddings, dim=2, dtype=torch.float64)
+    scalars = [found.loss.detach(), norms.mean(), norms.square().mean()]
     for term in found.terms.values():
-        scalars += [term.loss, term.active_fraction, term.positive_distance, term.negative_distance]
-    loss, norm, *rest = world.mean(torch.stack(scalars).tolist())
-    terms = {name: TermMeans(*rest[4 * i : 4 * i + 4]) for i, name in enumerate(found.terms)}
-    return StepResult(loss, terms, update.gradient_norm, norm, update.skipped)
+        scalars += [term.loss, term.active_fraction, term.positive_distance, term.negative_distance,
+                    term.nearer_fraction, term.suspect_fraction]  # fmt: skip
+    share = torch.stack([scalar.double() for scalar in scalars])
+    negatives = {name: term.triplets.negatives for name, term in found.terms.items()}
+    sizes = {"global_batch_size": embeddings.shape[1] * world.world_size}
+    if diagnosed:
+        share = torch.cat([share, share_of(embeddings.flatten(0, 1), negatives, **sizes)])
+    total = world.total(share)
+    loss, norm, square, *rest = (total[: len(scalars)] / world.world_size).tolist()
+    terms = {name: TermMeans(*rest[6 * i : 6 * i + 6]) for i, name in enumerate(found.terms)}
+    diagnostics = None
+    if diagnosed:
+        diagnostics = diagnose(total[len(scalars) :], dim=embeddings.shape[2], terms=tuple(terms), **sizes)
+    return StepResult(
+        loss,
+        terms,
+        update.gradient_norm,
+        norm,
+        update.skipped,
+        embedding_norm_deviation=max(0.0, square - norm**2) ** 0.5,
+        loss_scale=update.loss_scale,
+        diagnostics=diagnostics,
+        phase_seconds=clock.seconds(),
+        sent_bytes=found.sent_bytes,
+    )

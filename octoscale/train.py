@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-import octoscale
 from octoscale.checkpoint import Checkpoints, CommitInterval, Position
 from octoscale.config import Config
 from octoscale.data.index import Index
@@ -28,13 +27,16 @@ from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.feed import feed, open_data
 from octoscale.interruption import Interruption, interruption
-from octoscale.journal import Journal, StepLine
+from octoscale.journal import Journal
+from octoscale.measured import Measured, StepLine
 from octoscale.models import FaceNetwork, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
 from octoscale.step import StepResult, chunk_rows, training_step
-from octoscale.telemetry.metrics import Metrics, served
+from octoscale.telemetry.export import exported
+from octoscale.telemetry.flops import forward_flops
+from octoscale.telemetry.goodput import WallLedger
 from octoscale.telemetry.progress import progress
 from octoscale.trained import configured_network
 
@@ -69,29 +71,35 @@ def train(
     """
     timeout, alone_too = config.resilience.process_group_timeout_seconds, config.engine == "deepspeed"
     with connected(world, timeout_seconds=timeout, alone_too=alone_too), ExitStack() as stack:
+        began = time.time()
         data = open_data(config)
         index = data.index
         check_same_data(index, world)
         network = build_network(config, world)
+        # Before an engine may partition it.
+        flops = forward_flops(network, index.image_size, world.device) if config.telemetry.recorders else None
         engine = build_engine(config, network, world)
 
-        metrics = Metrics(run=config.directory, rank=world.rank, version=octoscale.__version__)
-        if config.telemetry.metrics:
-            port = _metrics_port(config, world)
-            address = stack.enter_context(served(metrics, host=config.telemetry.metrics_host, port=port))
-            logger.info("metrics   %s", address)
         store = Store(config.directory, config.storage)
         commits = config.checkpoint.url or store.child("checkpoints").url
         checkpoints = stack.enter_context(Checkpoints(commits, world, config.checkpoint, config.storage))
         checkpoints.check_writable()
         attempt = checkpoints.claim()
+        folder = store.local_path() if store.is_local else None
+        metrics = stack.enter_context(
+            exported(config.telemetry, run=config.directory, run_folder=folder, rank=world.rank,
+                     world_size=world.world_size)
+        )  # fmt: skip
+        ledger = WallLedger(metrics, began=began, attempt=attempt.number)
         record = run_record(config, index)
         position = resume(checkpoints, engine, record, metrics)
+        ledger.go_on(record.get("ledger"))
         log_geometry(config, index, world, position)
         if world.is_main:
             store.write("config.yaml", config.to_yaml().encode())
 
-        results = Results(store, config.evaluate, world, metrics)
+        measured = Measured(metrics, ledger, world, image_flops=flops, peak_flops=config.telemetry.peak_flops)
+        results = Results(store, config.evaluate, world, measured)
         if position.step == 0:
             results.evaluate(network, step=0)
 
@@ -99,17 +107,15 @@ def train(
             progress(console or Console(), "training", _expected_steps(config, index), done=position.step,
                      quiet=quiet or not world.is_main)
         )  # fmt: skip
-        per_rank = rank_batch_size(config.global_batch_size, world.world_size)
-        journal = Journal(
-            store, metrics, show, rank_batch_size=per_rank, log_every_steps=config.telemetry.log_every_steps
-        )
+        journal = Journal(store, measured, show, log_every_steps=config.telemetry.log_every_steps)
         batches = stack.enter_context(feed(config, data, world, position))
         stop = stack.enter_context(interruption(wish))
         interval = CommitInterval(config.checkpoint, world, attempt, position.step)
 
         while not finished(config, position):
+            ledger.started()
             position = train_one_step(config, world, engine, batches, position, journal)
-            stopped = world.any(stop.asked)
+            stopped = measured.together(stop.asked, step=position.step, global_batch_size=config.global_batch_size)
             ends = stopped or finished(config, position)
             # A run that was asked to stop has seconds, not the time of an evaluation.
             score = None if stopped else results.evaluate_if_due(network, position.step, ends=ends)
@@ -117,12 +123,12 @@ def train(
             if ends or score is not None or due:
                 started = time.perf_counter()
                 checkpoints.commit(
-                    engine.state_dict(), position, record, score, last=ends,
+                    engine.state_dict(), position, {**record, "ledger": ledger.record()}, score, last=ends,
                     first=journal.taken(position.step, is_main=world.is_main),
                     then=partial(journal.committed, position.step),
                 )  # fmt: skip
                 stall = time.perf_counter() - started
-                journal.stalled(stall)
+                measured.stalled(stall)
                 interval.committed(position.step, stall)
             if stopped:
                 checkpoints.wait()
@@ -147,8 +153,9 @@ def train_one_step(
     fetched = time.perf_counter()
     rate = learning_rate(config, position, planned)
     result = training_step(
-        planned.batch, engine, config.step, world, seed=config.seed, epoch=planned.epoch, learning_rate=rate
-    )
+        planned.batch, engine, config.step, world, seed=config.seed, epoch=planned.epoch, learning_rate=rate,
+        diagnosed=position.step % config.telemetry.diagnose_every_steps == 0,
+    )  # fmt: skip
     check_finite(result, position, rate)
     position = after(position, planned, config.global_batch_size)
     journal.step(
@@ -161,9 +168,9 @@ def train_one_step(
             step_seconds=time.perf_counter() - fetched,
             data_wait_seconds=fetched - started,
             result=result,
-        )
+        ),
+        planned.batch,
     )
-    journal.loaded(planned.batch)
     return position
 
 
@@ -271,11 +278,6 @@ def log_geometry(config: Config, index: Index, world: World, position: Position)
         "device    %s, %s, %s%s, %s, batch norm %s",
         world.device, config.precision, config.engine, stage, config.model.name, config.model.batch_norm,
     )  # fmt: skip
-
-
-def _metrics_port(config: Config, world: World) -> int:
-    port = config.telemetry.metrics_port
-    return port + world.rank if port else 0
 
 
 def _expected_steps(config: Config, index: Index) -> int:

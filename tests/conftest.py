@@ -64,7 +64,7 @@ def small_run(packed_faces: Path) -> SmallRun:
             "loss": {"margin": 1.0},
             "optimizer": {"name": "adamw", "learning_rate": 1e-3},
             "schedule": {"name": "constant"},
-            "telemetry": {"metrics": False},
+            "telemetry": {"recorders": []},
         }
         for key, value in changes.items():
             merge = isinstance(value, dict) and isinstance(base.get(key), dict)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
@@ -20,6 +21,8 @@ from octoscale.errors import OctoscaleError
 _POLL_SECONDS = 0.02
 _THREADS = 4
 _STUCK_TRIES = 5
+# For others to poll, as `octoscale.data.retry.counters`: shards that a batch found there (hit) or waited for (miss).
+cache_lookups: Counter[str] = Counter()
 # Batches that a loader keeps ready, beyond the one that is trained on.
 READY_BATCHES = 4
 
@@ -255,6 +258,7 @@ def _wait_until_held(
     shards = index.shard_ids[rows]
     for shard in np.unique(shards):
         needed = rows[shards == shard]
+        cache_lookups["hit" if files.holds(int(shard), needed) else "miss"] += 1
         while not files.holds(int(shard), needed):
             if given_up():
                 return

@@ -84,13 +84,14 @@ class DdpEngine:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         average_over_ranks(self._statistics)
-        skipped = self._scaler.get_scale() < scale
+        next_scale = self._scaler.get_scale()
+        skipped = next_scale < scale
         if skipped and scale < 1:
             raise OctoscaleError(
                 f"gradients overflow fp16 even at a loss scale of {scale:g}: lower optimizer.learning_rate, or set "
                 "precision=bf16 or fp32, and start again to go on from the last commit"
             )
-        return Update(float(norm), skipped)
+        return Update(float(norm), skipped, next_scale if self._scaler.is_enabled() else None)
 
     def whole(self) -> AbstractContextManager[None]:
         return nullcontext()

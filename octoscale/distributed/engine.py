@@ -19,10 +19,14 @@ AUTOCAST_DTYPE = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Update:
-    """One optimizer step: the global gradient norm before clipping, and whether fp16 overflowed and it was skipped."""
+    """One optimizer step: the global gradient norm before clipping, and whether fp16 overflowed and it was skipped.
+
+    `loss_scale` is that of the next step; None in other precisions.
+    """
 
     gradient_norm: float
     skipped: bool = False
+    loss_scale: float | None = None
 
 
 class Engine(Protocol):

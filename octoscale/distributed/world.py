@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from octoscale.errors import OctoscaleError
 
@@ -51,6 +52,12 @@ class World:
         total = torch.tensor(values, dtype=torch.float32, device=self.device)
         dist.all_reduce(total, group=self.group)
         return [float(value) for value in (total / self.world_size).tolist()]
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all ranks of `values`, a tensor on this rank's device that may be overwritten."""
+        if self.world_size > 1:
+            dist.all_reduce(values, group=self.group)
+        return values
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value` (small, picklable), in rank order, on every rank."""

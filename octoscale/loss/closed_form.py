@@ -6,6 +6,9 @@ from torch import Tensor
 from octoscale.loss.distance import Metric, distance_and_slope
 from octoscale.loss.rows import blocks, rows_at_once
 
+# A negative at less than half the positive's squared distance: the anchor or the positive is probably mislabelled.
+SUSPECT_RATIO = 0.5
+
 
 @torch.no_grad()
 def evaluate_term(
@@ -31,10 +34,12 @@ def evaluate_term(
         gradients: [n, d] and [m, d], added to; None where none is wanted.
 
     Returns:
-        fp64 [4], sums over the triplets: of the hinge, of the active ones, of d(a,p), of d(a,n).
+        fp64 [6], sums over the triplets: of the hinge, of the active ones, of d(a,p), of d(a,n), of those whose
+            negative is nearer than the positive, and of those where it is suspiciously so (`SUSPECT_RATIO`).
     """
     ranked = triplets[2].T.contiguous()
-    sums = torch.zeros(4, dtype=torch.float64, device=anchors.device)
+    suspect_ratio = SUSPECT_RATIO**0.5 if metric == "euclidean" else SUSPECT_RATIO
+    sums = torch.zeros(6, dtype=torch.float64, device=anchors.device)
     for part in blocks(len(triplets[0]), rows_at_once(anchors.device, 2 * anchors[0].nbytes)):
         anchor, positive, *negatives = (rows[part] for rows in (*triplets[:2], *ranked))
         a = anchors.index_select(0, anchor)
@@ -45,11 +50,13 @@ def evaluate_term(
         negative_distance = torch.stack([distance for distance, _ in measured]).mean(0)
         hinge = (positive_distance - negative_distance + margin).clamp_min(0)
         active = hinge > 0
-        parts = torch.stack([hinge, active.to(hinge.dtype), positive_distance, negative_distance])
+        shares = [active, negative_distance < positive_distance, negative_distance < suspect_ratio * positive_distance]
+        active_share, *near_shares = (share.to(hinge.dtype) for share in shares)
+        parts = torch.stack([hinge, active_share, positive_distance, negative_distance, *near_shares])
         sums += parts.sum(1, dtype=torch.float64)
         if gradients is not None:
             for_anchors, for_others = gradients
-            factor = active.to(hinge.dtype) * weight
+            factor = active_share * weight
             toward = to_positive.mul_((positive_slope * factor)[:, None])
             for_others.index_add_(0, positive, toward, alpha=-1)
             for k, (_, slope) in enumerate(measured):

@@ -1,22 +1,36 @@
 """What the ranks tell each other: who is where, whole blocks in turn, single rows on request, and answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# Told what the work inside its block is: a clock's method.
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+def untimed(phase: str) -> AbstractContextManager[None]:
+    """No clock."""
+    return nullcontext()
+
 
 class Exchange:
     """The ranks of `group`, each with `rows` rows of the global batch; a single process without a group.
 
     Every method is called by all ranks together. Rank r owns rows r·rows … (r+1)·rows − 1.
+
+    Attributes:
+        sent_bytes: what this rank has sent to others.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None, rows: int) -> None:
+    def __init__(self, group: dist.ProcessGroup | None, rows: int, phase: Phase = untimed) -> None:
         self.group = group
         self.rows = rows
+        self.sent_bytes = 0
+        self._phase = phase
         self.world_size = 1 if group is None else dist.get_world_size(group)
         self.rank = 0 if group is None else dist.get_rank(group)
         self.first = self.rank * rows
@@ -28,7 +42,9 @@ class Exchange:
         if self.group is None:
             return values[None]
         gathered = values.new_empty((self.world_size, *values.shape))
-        dist.all_gather(list(gathered.unbind()), values.contiguous(), group=self.group)
+        with self._phase("exchange"):
+            dist.all_gather(list(gathered.unbind()), values.contiguous(), group=self.group)
+        self.sent_bytes += (self.world_size - 1) * values.nbytes
         return gathered
 
     def visits(self, own: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor]]]:
@@ -40,8 +56,9 @@ class Exchange:
         for hop in self._hops:
             assert arriving is not None
             blocks, works = arriving
-            for work in works:
-                work.wait()
+            with self._phase("exchange"):
+                for work in works:
+                    work.wait()
             arriving = self._start(own, hop + 1) if hop + 1 in self._hops else None
             yield (self.rank + hop) % self.world_size, blocks
 
@@ -53,6 +70,7 @@ class Exchange:
         blocks = [torch.empty_like(tensor) for tensor in own]
         operations = [dist.P2POp(dist.isend, tensor.contiguous(), towards, self.group) for tensor in own]
         operations += [dist.P2POp(dist.irecv, block, source, self.group) for block in blocks]
+        self.sent_bytes += sum(tensor.nbytes for tensor in own)
         return blocks, dist.batch_isend_irecv(operations)
 
     def deliver(self, for_rank: dict[int, Tensor], like: Tensor) -> list[Tensor]:
@@ -84,15 +102,18 @@ class Exchange:
             return Fetched(self, ids, source[:0], ids, [0], [0])
         wanted = torch.bincount(ids // self.rows, minlength=self.world_size)
         asked = torch.empty_like(wanted)
-        dist.all_to_all_single(asked, wanted, group=self.group)
-        wanted_sizes, asked_sizes = wanted.tolist(), asked.tolist()
+        with self._phase("exchange"):
+            dist.all_to_all_single(asked, wanted, group=self.group)
+            wanted_sizes, asked_sizes = wanted.tolist(), asked.tolist()
         asked_ids = self._all_to_all(ids, wanted_sizes, asked_sizes) - self.first
         rows = self._all_to_all(source[asked_ids], asked_sizes, wanted_sizes)
         return Fetched(self, ids, rows, asked_ids, wanted_sizes, asked_sizes)
 
     def _all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
         output = values.new_empty((sum(received), *values.shape[1:]))
-        dist.all_to_all_single(output, values.contiguous(), received, sent, group=self.group)
+        with self._phase("exchange"):
+            dist.all_to_all_single(output, values.contiguous(), received, sent, group=self.group)
+        self.sent_bytes += sum(sent) * values[:1].nbytes
         return output
 
 

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from octoscale.loss.checks import agree, check_options, check_tensors
 from octoscale.loss.closed_form import evaluate_term
 from octoscale.loss.distance import Metric, project
-from octoscale.loss.exchange import Exchange
+from octoscale.loss.exchange import Exchange, Phase, untimed
 from octoscale.loss.groups import Groups
 from octoscale.loss.mining import SIDES, TERMS, Side, Tiling
 from octoscale.loss.negatives import Negatives
@@ -25,21 +25,26 @@ class TermResult:
     """One term on this rank's anchors: scalars [], detached, whose mean over the ranks is that of the global batch.
 
     Distances are means over the triplets' anchors, where every anchor counts: one without a negative by the rule as 0.
+    `nearer_fraction` has the negative nearer than the positive, `suspect_fraction` by so much that a wrong label is
+    probable (`SUSPECT_RATIO`).
     """
 
     loss: Tensor
     active_fraction: Tensor
     positive_distance: Tensor
     negative_distance: Tensor
+    nearer_fraction: Tensor
+    suspect_fraction: Tensor
     triplets: Triplets
 
 
 @dataclass(frozen=True)
 class Octuplet:
-    """The loss [], with gradient, and what it was made of, by term."""
+    """The loss [], with gradient, what it was made of, by term, and the bytes that this rank sent for it."""
 
     loss: Tensor
     terms: dict[str, TermResult]
+    sent_bytes: int
 
 
 def octuplet(
@@ -54,10 +59,12 @@ def octuplet(
     negatives: str = "hardest",
     group: dist.ProcessGroup | None = None,
     tiling: Tiling | None = None,
+    phase: Phase = untimed,
 ) -> Octuplet:
     """The octuplet loss with its parts. Arguments and errors are those of `octuplet_loss`.
 
-    `tiling` cuts the work otherwise than is best here; it changes no result.
+    `tiling` cuts the work otherwise than is best here; `phase` is told when it searches (`mine`) and waits for other
+    ranks (`exchange`). Neither changes a result.
     """
     terms = tuple(terms)
     check_options(margin, metric, terms)
@@ -69,13 +76,14 @@ def octuplet(
         high, low = (project(side.to(wide), metric=metric, normalize=normalize) for side in (high, low))
         vectors: dict[Side, Tensor] = {"high": high.detach(), "low": low.detach()}
         wants_gradient = torch.is_grad_enabled() and (high.requires_grad or low.requires_grad)
-        exchange = Exchange(group, len(high))
+        exchange = Exchange(group, len(high), phase)
         largest_norm, wants_gradient = agree(vectors, exchange, wants_gradient=wants_gradient)
         groups = Groups.of(exchange.gather(identities).flatten(), negatives=rule.count)
-        triplets = mine(
-            vectors, groups, exchange,
-            rule=rule, metric=metric, terms=terms, largest_norm=largest_norm, tiling=tiling,
-        )  # fmt: skip
+        with phase("mine"):
+            triplets = mine(
+                vectors, groups, exchange,
+                rule=rule, metric=metric, terms=terms, largest_norm=largest_norm, tiling=tiling,
+            )  # fmt: skip
         results, gradients = _evaluate(
             vectors, triplets, groups.anchor_count, exchange,
             metric=metric, margin=margin, wants_gradient=wants_gradient,
@@ -83,7 +91,7 @@ def octuplet(
     total = torch.stack([result.loss for result in results.values()]).sum()
     if gradients is not None:
         total = _WithGradients.apply(total, high, low, *gradients)
-    return Octuplet(total, results)
+    return Octuplet(total, results, exchange.sent_bytes)
 
 
 def _evaluate(
@@ -115,8 +123,8 @@ def _evaluate(
             weight=weight,
             gradients=None if gradients is None else (gradients[anchor_side], gradients[side]),
         )
-        loss, active, to_positive, to_negative = (sums * weight).to(table.rows.dtype).unbind()
-        results[term] = TermResult(loss, active, to_positive, to_negative, chosen)
+        loss, active, to_positive, to_negative, nearer, suspect = (sums * weight).to(table.rows.dtype).unbind()
+        results[term] = TermResult(loss, active, to_positive, to_negative, nearer, suspect, chosen)
     if gradients is None:
         return results, None
     own = []

@@ -1,14 +1,31 @@
 """What a run shows of itself."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from octoscale.settings import Settings
 
+RecorderName = Literal["prometheus", "tensorboard", "jsonl"]
+
 
 class TelemetryConfig(Settings):
-    """Prometheus endpoint of each rank, and the log."""
+    """Where the metrics go, and the log."""
 
-    metrics: bool = Field(True, description="serve /metrics")
+    recorders: tuple[RecorderName, ...] = Field(("prometheus",), description="where the metrics go: any of the three")
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(0, ge=0, le=65535, description="rank r serves port + r; 0: any free port")
+    folder: str | None = Field(None, description="local folder of targets and files; by default one in the run's own")
+    diagnose_every_steps: int = Field(50, ge=1, description="how often effective rank and hubs are measured")
+    peak_flops: float | None = Field(None, gt=0, description="of one device, per second, for octoscale_mfu_ratio")
     log_every_steps: int = Field(10, ge=1)
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "TelemetryConfig":
+        if len(set(self.recorders)) < len(self.recorders):
+            raise ValueError(f"each recorder once, not {', '.join(self.recorders)}")
+        if self.metrics_port and "prometheus" not in self.recorders:
+            raise ValueError("metrics_port belongs to recorders=[prometheus]; drop it or add the recorder")
+        if self.peak_flops is not None and not self.recorders:
+            raise ValueError("peak_flops applies where metrics are recorded; drop it or name a recorder")
+        return self

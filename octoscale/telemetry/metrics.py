@@ -1,107 +1,130 @@
-"""Prometheus metrics of one rank, and the endpoint that serves them."""
+"""The metrics of one rank, and the endpoint that serves them to Prometheus."""
 
-from collections.abc import Iterator
+import logging
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EADDRINUSE
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from octoscale.errors import OctoscaleError
+from octoscale.telemetry.recorders import Recorder
+from octoscale.telemetry.table import METRICS, SECONDS, Metric
 
-# From a tiny network on a laptop to a large one at a large batch.
-_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+logger = logging.getLogger(__name__)
 
 
 class Metrics:
-    """The metrics of one rank, in a registry of their own. docs/metrics.md is their table."""
+    """What `METRICS` lists, in a registry of its own. Safe for threads.
 
-    def __init__(self, *, run: str, rank: int, version: str) -> None:
+    A counter or histogram without labels is there from the start; everything else with its first value.
+    """
+
+    def __init__(self, *, run: str, rank: int, recorders: Sequence[Recorder] = ()) -> None:
+        """`recorders` are told, step by step, what has changed."""
         self.registry = CollectorRegistry()
-        labels, values = ("run", "rank"), (run, str(rank))
+        self._values = (run, str(rank))
+        self._kinds = {metric.name: metric for metric in METRICS}
+        self._series = {metric.name: self._new(metric) for metric in METRICS if rank == 0 or not metric.is_job}
+        self._children: dict[tuple[str, tuple[tuple[str, str], ...]], Counter | Gauge | Histogram] = {}
+        self._recorders = recorders
+        # Commits are told from a thread of their own.
+        self._lock = threading.Lock()
+        self._changed: dict[str, float] = {}
+        self._totals: dict[str, float] = {}
+        for name, series in self._series.items():
+            if not self._kinds[name].labels and not isinstance(series, Gauge):
+                series.labels(*self._values)
 
-        def counter(name: str, text: str) -> Counter:
-            return Counter(name, text, labels, registry=self.registry).labels(*values)
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """The value of a gauge now."""
+        series = self._child(name, labels)
+        assert isinstance(series, Gauge), name
+        series.set(value)
+        if self._recorders:
+            with self._lock:
+                self._changed[_key(name, labels)] = value
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, labels, registry=self.registry).labels(*values)
+    def add(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Let a counter go on by `amount`."""
+        series = self._child(name, labels)
+        assert isinstance(series, Counter), name
+        series.inc(amount)
+        key = _key(name, labels)
+        with self._lock:
+            self._totals[key] = self._totals.get(key, 0.0) + amount
+            if self._recorders and amount:
+                self._changed[key] = self._totals[key]
 
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=_SECONDS, registry=self.registry).labels(*values)
+    def raise_to(self, name: str, total: float, **labels: str) -> None:
+        """Let a counter go on to what another part of the program has counted."""
+        self.add(name, max(0.0, total - self._totals.get(_key(name, labels), 0.0)), **labels)
 
-        def by_term(name: str, text: str) -> Gauge:
-            return Gauge(name, text, (*labels, "term"), registry=self.registry)
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """One more observation of a histogram."""
+        series = self._child(name, labels)
+        assert isinstance(series, Histogram), name
+        series.observe(value)
+        if self._recorders:
+            key = _key(name, labels)
+            with self._lock:
+                self._changed[key] = self._changed.get(key, 0.0) + value
 
-        self._values = values
-        self.step_seconds = histogram("octoscale_step_seconds", "Wall time of an optimizer step")
-        self.data_wait_seconds = histogram("octoscale_data_wait_seconds", "Wait for the batch of a step")
-        self.evaluation_seconds = histogram("octoscale_evaluation_seconds", "Wall time of an evaluation")
-        checkpoint_seconds = Histogram(
-            "octoscale_checkpoint_duration_seconds", "Wall time of a commit, and of the training's wait for it",
-            (*labels, "stage"), buckets=_SECONDS, registry=self.registry,
-        )  # fmt: skip
-        self.commit_seconds = checkpoint_seconds.labels(*values, "commit")
-        self.commit_stall_seconds = checkpoint_seconds.labels(*values, "stall")
-        self.steps = counter("octoscale_steps_total", "Optimizer steps done by this process")
-        self.steps_skipped = counter("octoscale_steps_skipped_total", "Steps skipped because fp16 gradients overflowed")
-        self.samples = counter("octoscale_samples_total", "High-resolution images this rank trained on")
-        self.quarantined_samples = counter(
-            "octoscale_quarantined_samples_total", "Planned images of this rank that another one stood in for"
-        )
-        self.checkpoints_damaged = counter("octoscale_checkpoint_corrupt_total", "Commits found damaged when resuming")
-        self.loader_queue_depth = gauge("octoscale_loader_queue_depth", "Batches ready when the last one was taken")
-        self.step = gauge("octoscale_step", "Optimizer step of the run, over all attempts")
-        self.epoch = gauge("octoscale_epoch", "Epoch of the run, from 0")
-        self.learning_rate = gauge("octoscale_learning_rate", "Learning rate of the last step")
-        self.gradient_norm = gauge("octoscale_gradient_norm", "Global gradient norm before clipping")
-        self.embedding_norm = gauge("octoscale_embedding_norm", "Mean norm of the embeddings of the global batch")
-        self.last_commit = gauge(
-            "octoscale_checkpoint_last_committed_timestamp_seconds", "Unix time of the last commit"
-        )
-        self._loss = by_term("octoscale_loss", "Octuplet loss by term, mean over the global batch")
-        self._active = by_term("octoscale_triplet_active_ratio", "Anchors whose triplet is inside the margin")
-        self._positive = by_term("octoscale_positive_distance", "Mean distance anchor to positive")
-        self._negative = by_term("octoscale_negative_distance", "Mean distance anchor to negative")
-        self._accuracy = Gauge(
-            "octoscale_evaluation_accuracy_ratio",
-            "10-fold verification accuracy",
-            (*labels, "mode", "resolution"),
-            registry=self.registry,
-        )
-        Info("octoscale_build", "Versions", labels, registry=self.registry).labels(*values).info({"version": version})
+    def end_step(self, step: int) -> None:
+        """Tell the recorders what has changed since the step before: of a histogram, the sum of its observations."""
+        if self._recorders:
+            with self._lock:
+                changed, self._changed = self._changed, {}
+            for recorder in self._recorders:
+                recorder.record(step, changed)
 
-    def record_term(
-        self, term: str, *, loss: float, active: float, positive_distance: float, negative_distance: float
-    ) -> None:
-        """What one term of the loss gave in a step."""
-        self._loss.labels(*self._values, term).set(loss)
-        self._active.labels(*self._values, term).set(active)
-        self._positive.labels(*self._values, term).set(positive_distance)
-        self._negative.labels(*self._values, term).set(negative_distance)
+    def _child(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
+        """The series of these labels; kept, since finding it takes longer than changing it."""
+        key = (name, tuple(labels.items()))
+        child = self._children.get(key)
+        if child is None:
+            names = self._kinds[name].labels
+            assert labels.keys() == set(names), f"{name} has the labels {names}"
+            child = self._series[name].labels(*self._values, *(labels[label] for label in names))
+            self._children[key] = child
+        return child
 
-    def record_accuracy(self, mode: str, resolution: int, accuracy: float) -> None:
-        """Accuracy, 0–1, of one evaluation mode at one resolution."""
-        self._accuracy.labels(*self._values, mode, str(resolution)).set(accuracy)
+    def _new(self, metric: Metric) -> Counter | Gauge | Histogram:
+        labels = ("run", "rank", *metric.labels)
+        if metric.kind == "histogram":
+            return Histogram(metric.name, metric.text, labels, buckets=SECONDS, registry=self.registry)
+        kind = Counter if metric.kind == "counter" else Gauge
+        return kind(metric.name, metric.text, labels, registry=self.registry)
+
+
+def _key(name: str, labels: dict[str, str]) -> str:
+    return "/".join([name, *labels.values()])
 
 
 @contextmanager
-def served(metrics: Metrics, *, host: str, port: int) -> Iterator[str]:
-    """Serve the metrics over HTTP while the block runs; yields the address.
+def served(metrics: Metrics, *, host: str, port: int) -> Iterator[int]:
+    """Serve the metrics over HTTP while the block runs; yields the port: another one where `port` is in use.
+
+    Each request has a thread that the end of the block does not wait for, so no client can hold the run up.
 
     Raises:
-        OctoscaleError: the port is taken, or the host is none of this machine's.
+        OctoscaleError: the host is none of this machine's.
     """
     try:
-        server, thread = start_http_server(port, host, registry=metrics.registry)
+        try:
+            server, thread = start_http_server(port, host, registry=metrics.registry)
+        except OSError as error:
+            if error.errno != EADDRINUSE:
+                raise
+            server, thread = start_http_server(0, host, registry=metrics.registry)
+            logger.warning("metrics port %d on %s is in use; serving %d instead", port, host, server.server_port)
     except (OSError, OverflowError, UnicodeError) as error:  # the last two: a port, a host that cannot be
-        if isinstance(error, OSError) and error.errno == EADDRINUSE:
-            raise OctoscaleError(
-                f"metrics port {port} on {host} is in use; choose another telemetry.metrics_port, or 0 for any free one"
-            ) from error
         raise OctoscaleError(
             f"cannot serve metrics on {host}:{port}: {error}; check telemetry.metrics_host and metrics_port"
         ) from error
     try:
-        yield f"http://{host}:{server.server_port}/metrics"
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()

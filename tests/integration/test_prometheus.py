@@ -33,12 +33,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[Ask]:
-    """A Prometheus that scrapes `target`; yields a function of a query that gives what it answers."""
+def prometheus(folder: Path, directory: str) -> Iterator[Ask]:
+    """A Prometheus that finds the run in `directory` by itself; yields a function of a query that gives its answer."""
     port = free_port()
+    found = {"files": [f"{directory}/telemetry/targets/*.json"], "refresh_interval": "1s"}
     settings = {
         "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
-        "scrape_configs": [{"job_name": "octoscale", "static_configs": [{"targets": [target]}]}],
+        "scrape_configs": [{"job_name": "octoscale", "file_sd_configs": [found]}],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
     command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/series",
@@ -83,9 +84,9 @@ def endless_run(folder: Path, values: dict[str, Any]) -> Iterator["subprocess.Po
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on PATH: apt-get install prometheus")
 def test_a_prometheus_that_scrapes_a_run_answers_the_usual_queries(tmp_path: Path, small_run: Any) -> None:
-    directory, port = str(tmp_path / "run"), free_port()
-    values = small_run(directory, telemetry={"metrics": True, "metrics_host": "127.0.0.1", "metrics_port": port})
-    with prometheus(tmp_path, f"127.0.0.1:{port}") as ask, endless_run(tmp_path, values) as run:
+    directory = str(tmp_path / "run")
+    values = small_run(directory, telemetry={"recorders": ["prometheus"], "diagnose_every_steps": 1})
+    with prometheus(tmp_path, directory) as ask, endless_run(tmp_path, values) as run:
         deadline = time.monotonic() + DEADLINE_SECONDS
         # Two scrapes at least: a rate needs them.
         while not any(value > 0 for _, value in ask("rate(octoscale_steps_total[10s])")):
@@ -106,4 +107,37 @@ def test_a_prometheus_that_scrapes_a_run_answers_the_usual_queries(tmp_path: Pat
             assert all(value > 0 for value in found.values()), metric
         assert all(value <= 1 for _, value in ask("octoscale_triplet_active_ratio"))
         assert ask("sum(octoscale_loss)")[0][1] > 0
+        assert 1 <= ask("octoscale_embedding_effective_rank")[0][1] <= 16
+        assert ask("sum by (phase) (rate(octoscale_step_phase_seconds_sum[10s])) > 0")
         assert ask("histogram_quantile(0.5, rate(octoscale_step_seconds_bucket[10s]))")[0][1] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on PATH: apt-get install prometheus")
+def test_prometheus_follows_a_run_that_is_killed_and_started_again(tmp_path: Path, small_run: Any) -> None:
+    directory = str(tmp_path / "run")
+    values = small_run(directory, telemetry={"recorders": ["prometheus"]}, checkpoint={"every_steps": 5})
+
+    def wait_for(ask: Ask, query: str, run: "subprocess.Popen[str]") -> list[Sample]:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (found := ask(query)):
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < deadline, f"no answer to {query}"
+            time.sleep(0.1)
+        return found
+
+    with prometheus(tmp_path, directory) as ask:
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump({**values, "steps": 1_000_000}))
+        command = [sys.executable, "-m", "octoscale.cli", "train", str(file)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as killed:
+            wait_for(ask, "octoscale_checkpoint_last_committed_timestamp_seconds", killed)
+            killed.kill()
+        with endless_run(tmp_path, values) as run:
+            (restarts,) = wait_for(ask, "octoscale_restarts_total > 0", run)
+            assert restarts[1] == 1
+            wait_for(ask, 'octoscale_wall_seconds_total{state="lost"} > 0', run)
+            assert 0 < ask("octoscale_goodput_ratio")[0][1] < 1
+            # One target: that of the killed process is gone.
+            assert len(list((tmp_path / "run/telemetry/targets").iterdir())) == 1
+            wait_for(ask, "count(up == 1) == 1 unless count(up == 0)", run)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -320,12 +319,12 @@ def test_an_unknown_key_is_told_with_the_nearest(call: Octoscale, write: Any) ->
     refused(call("train", write(), "loss.margn=1"), "unknown key loss.margn; did you mean loss.margin?")
 
 
-def test_a_metrics_port_in_use_is_told_before_the_first_step(call: Octoscale, write: Any, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        answer = call("train", write(), "telemetry.metrics=true", f"telemetry.metrics_port={port}")
+def test_an_address_that_cannot_serve_metrics_is_told_before_the_first_step(
+    call: Octoscale, write: Any, tmp_path: Path
+) -> None:
+    answer = call("train", write(), "telemetry.recorders=[prometheus]", "telemetry.metrics_host=192.0.2.1")
 
-    refused(answer, f"metrics port {port} on 127.0.0.1 is in use", "telemetry.metrics_port", "0 for any free one")
+    refused(answer, "cannot serve metrics on 192.0.2.1:0", "telemetry.metrics_host")
     assert not (tmp_path / "run/steps").exists()
 
 

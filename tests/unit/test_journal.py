@@ -5,16 +5,36 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 
+from octoscale.data.loader import Batch
+from octoscale.data.reader import Substitution
 from octoscale.data.storage import Store
+from octoscale.distributed.world import World
 from octoscale.journal import Journal, StepLine, read_journal
+from octoscale.measured import Measured
 from octoscale.step import StepResult, TermMeans
+from octoscale.telemetry.diagnostics import Diagnostics
+from octoscale.telemetry.goodput import WallLedger
 from octoscale.telemetry.metrics import Metrics
 
 
 def line(step: int, *, loss: float = 0.5, epoch: int = 0) -> StepLine:
-    terms = {"hhh": TermMeans(loss, 0.25, 1.0, 2.0), "lll": TermMeans(loss / 3, 0.75, 1.5, 2.5)}
-    return StepLine(step, epoch, step - 1, 2**32 - step, 1e-3, 0.2, 0.1, StepResult(loss, terms, 3.0, 4.0))
+    terms = {
+        "hhh": TermMeans(loss, 0.25, 1.0, 2.0, 0.125, 0.0625),
+        "lll": TermMeans(loss / 3, 0.75, 1.5, 2.5, 0.5, 0.25),
+    }
+    diagnostics = Diagnostics(7.5, {"hhh": 3, "lll": 1}) if step == 1 else None
+    result = StepResult(
+        loss, terms, 3.0, 4.0, embedding_norm_deviation=0.5, diagnostics=diagnostics,
+        phase_seconds={"embed": 0.1}, sent_bytes=1000,
+    )  # fmt: skip
+    return StepLine(step, epoch, step - 1, 2**32 - step, 1e-3, 0.2, 0.1, result)
+
+
+def batch(*substitutions: Substitution) -> Batch:
+    images = torch.zeros(8, 3, 2, 2, dtype=torch.uint8)
+    return Batch(images, torch.arange(8) // 2, torch.arange(8), substitutions, queue_depth=2)
 
 
 class Shown:
@@ -27,20 +47,21 @@ class Shown:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(run="test", rank=0, version="0")
+    return Metrics(run="test", rank=0)
 
 
 def journal_in(folder: Path, metrics: Metrics, shown: Shown | None = None) -> Journal:
-    return Journal(Store(str(folder)), metrics, shown or Shown(), rank_batch_size=8, log_every_steps=2)
+    measured = Measured(metrics, WallLedger(metrics), World())
+    return Journal(Store(str(folder)), measured, shown or Shown(), log_every_steps=2)
 
 
 def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path, metrics: Metrics) -> None:
     journal = journal_in(tmp_path, metrics)
     expected = [line(1, loss=0.1 + 0.2), line(2, loss=1 / 3), line(3, epoch=1)]
     for item in expected[:2]:
-        journal.step(item)
+        journal.step(item, batch())
     journal.taken(2, is_main=True)()
-    journal.step(expected[2])
+    journal.step(expected[2], batch())
     journal.taken(3, is_main=True)()
 
     assert read_journal(Store(str(tmp_path))) == expected
@@ -49,8 +70,8 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path, metrics: Metric
 
 def test_each_line_is_one_json_object(tmp_path: Path, metrics: Metrics) -> None:
     journal = journal_in(tmp_path, metrics)
-    journal.step(line(1))
-    journal.step(line(2))
+    journal.step(line(1), batch())
+    journal.step(line(2), batch())
     journal.taken(2, is_main=True)()
 
     objects = [json.loads(text) for text in (tmp_path / "steps/00000002.jsonl").read_text().splitlines()]
@@ -61,11 +82,11 @@ def test_each_line_is_one_json_object(tmp_path: Path, metrics: Metrics) -> None:
 def test_a_replayed_step_counts_once_as_replayed(tmp_path: Path, metrics: Metrics) -> None:
     first = journal_in(tmp_path, metrics)
     for step in (1, 2, 3):
-        first.step(line(step, loss=9.0))
+        first.step(line(step, loss=9.0), batch())
     first.taken(3, is_main=True)()
     again = journal_in(tmp_path, metrics)
     for step in (2, 3, 4):
-        again.step(line(step, loss=1.0))
+        again.step(line(step, loss=1.0), batch())
     again.taken(4, is_main=True)()
 
     assert [(item.step, item.result.loss) for item in read_journal(Store(str(tmp_path)))] == [
@@ -78,7 +99,7 @@ def test_a_replayed_step_counts_once_as_replayed(tmp_path: Path, metrics: Metric
 
 def test_the_other_ranks_write_nothing(tmp_path: Path, metrics: Metrics) -> None:
     journal = journal_in(tmp_path, metrics)
-    journal.step(line(1))
+    journal.step(line(1), batch())
     journal.taken(1, is_main=False)()
 
     assert read_journal(Store(str(tmp_path))) == []
@@ -97,8 +118,7 @@ def test_a_step_is_measured_shown_and_now_and_then_logged(
     shown = Shown()
     journal = journal_in(tmp_path, metrics, shown)
     for step in (1, 2, 3):
-        journal.step(line(step))
-    journal.stalled(0.25)
+        journal.step(line(step), batch())
     journal.committed(3, 0.5)
 
     assert shown.calls[0] == (1, "loss 0.5000  active 50%  0.30 s/step")
@@ -116,4 +136,4 @@ def test_a_step_is_measured_shown_and_now_and_then_logged(
         for sample in family.samples
         if sample.name == "octoscale_checkpoint_duration_seconds_sum"
     }
-    assert durations == {"stall": 0.25, "commit": 0.5}
+    assert durations == {"commit": 0.5}

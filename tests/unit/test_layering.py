@@ -15,6 +15,7 @@ LAYERS = [
     ["train", "showcase", "noise"],
     ["trained"],
     ["results", "resume", "journal", "feed"],
+    ["measured"],
     ["config"],
     ["step"],
     ["checkpoint", "evaluate"],
@@ -30,6 +31,7 @@ OWNERS = {
     "fsspec": {"data/clients.py"},
     "obstore": {"data/objects_obstore.py"},
     "prometheus_client": {"telemetry/metrics.py"},
+    "tensorboardX": {"telemetry/recorders.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
 }

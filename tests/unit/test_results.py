@@ -11,8 +11,10 @@ from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.measured import Measured
 from octoscale.models import FaceNetwork, load
 from octoscale.results import Results
+from octoscale.telemetry.goodput import WallLedger
 from octoscale.telemetry.metrics import Metrics
 
 
@@ -24,7 +26,12 @@ def settings(drawn_faces: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(run="test", rank=0, version="0")
+    return Metrics(run="test", rank=0)
+
+
+@pytest.fixture
+def measured(metrics: Metrics) -> Measured:
+    return Measured(metrics, WallLedger(metrics), World())
 
 
 @pytest.fixture
@@ -33,9 +40,9 @@ def network() -> FaceNetwork:
     return load("tiny", embedding_dim=16)
 
 
-def results_in(folder: Path, settings: dict[str, Any] | None, metrics: Metrics) -> Results:
+def results_in(folder: Path, settings: dict[str, Any] | None, measured: Measured) -> Results:
     config = None if settings is None else EvaluateConfig.model_validate(settings)
-    return Results(Store(str(folder)), config, World(), metrics)
+    return Results(Store(str(folder)), config, World(), measured)
 
 
 def names(folder: Path) -> list[str]:
@@ -43,9 +50,9 @@ def names(folder: Path) -> list[str]:
 
 
 def test_an_evaluation_is_kept_measured_and_scored(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, network: FaceNetwork
+    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, measured: Measured, network: FaceNetwork
 ) -> None:
-    results = results_in(tmp_path, settings, metrics)
+    results = results_in(tmp_path, settings, measured)
     assert results.baseline is None
 
     score = results.evaluate(network, 0)
@@ -60,9 +67,9 @@ def test_an_evaluation_is_kept_measured_and_scored(
 
 
 def test_the_score_is_that_of_the_first_mode(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, network: FaceNetwork
+    tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork
 ) -> None:
-    results = results_in(tmp_path, {**settings, "modes": ["same", "cross"]}, metrics)
+    results = results_in(tmp_path, {**settings, "modes": ["same", "cross"]}, measured)
 
     score = results.evaluate(network, 0)
 
@@ -75,18 +82,18 @@ def test_the_score_is_that_of_the_first_mode(
     [(None, 4, False, False), (None, 4, True, True), (2, 4, False, True), (2, 3, False, False), (2, 3, True, True)],
 )
 def test_it_is_evaluated_every_so_many_steps_and_at_the_end(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, network: FaceNetwork,
+    tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork,
     every: int | None, step: int, ends: bool, due: bool,
 ) -> None:  # fmt: skip
-    results = results_in(tmp_path, {**settings, "resolutions": [7], "every_steps": every}, metrics)
+    results = results_in(tmp_path, {**settings, "resolutions": [7], "every_steps": every}, measured)
 
     assert (results.evaluate_if_due(network, step, ends=ends) is not None) == due
 
 
 def test_the_end_writes_weights_and_pictures_without_a_second_evaluation(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, network: FaceNetwork, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = results_in(tmp_path, settings, metrics)
+    results = results_in(tmp_path, settings, measured)
     results.evaluate(network, 0)
     results.evaluate(network, 4)
     monkeypatch.setattr(Results, "evaluate", None)
@@ -106,9 +113,9 @@ def test_the_end_writes_weights_and_pictures_without_a_second_evaluation(
 
 
 def test_a_run_without_evaluation_leaves_its_weights_alone(
-    tmp_path: Path, metrics: Metrics, network: FaceNetwork
+    tmp_path: Path, measured: Measured, network: FaceNetwork
 ) -> None:
-    results = results_in(tmp_path, None, metrics)
+    results = results_in(tmp_path, None, measured)
 
     assert results.evaluate_if_due(network, 4, ends=True) is None
     assert results.conclude(network, 4) is None
@@ -118,20 +125,20 @@ def test_a_run_without_evaluation_leaves_its_weights_alone(
 
 @pytest.mark.parametrize("change", [{"resolutions": [14, 32]}, {"resolutions": [7]}, {"modes": ["cross"]}])
 def test_a_baseline_of_another_configuration_does_not_stop_the_end(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, network: FaceNetwork, change: dict[str, Any]
+    tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork, change: dict[str, Any]
 ) -> None:
-    results_in(tmp_path, settings, metrics).evaluate(network, 0)
+    results_in(tmp_path, settings, measured).evaluate(network, 0)
 
-    final = results_in(tmp_path, {**settings, **change}, metrics).conclude(network, 4)
+    final = results_in(tmp_path, {**settings, **change}, measured).conclude(network, 4)
 
     assert final is not None
     assert "roc.png" in names(tmp_path)
 
 
 def test_a_damaged_baseline_is_named_and_does_not_stop_the_end(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, network: FaceNetwork, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = results_in(tmp_path, settings, metrics)
+    results = results_in(tmp_path, settings, measured)
     results.evaluate(network, 0)
     (tmp_path / "evaluations/00000000.json").write_bytes(b"\xff{")
 
@@ -140,18 +147,18 @@ def test_a_damaged_baseline_is_named_and_does_not_stop_the_end(
 
 
 def test_a_network_that_gives_no_numbers_is_a_clear_error_and_no_score(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics, network: FaceNetwork
+    tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork
 ) -> None:
     for parameter in network.parameters():
         parameter.data.fill_(torch.nan)
 
     with pytest.raises(OctoscaleError, match=r"distances are not finite.*lower the learning rate"):
-        results_in(tmp_path, settings, metrics).evaluate(network, 4)
+        results_in(tmp_path, settings, measured).evaluate(network, 4)
     assert names(tmp_path) == []
 
 
 def test_pairs_that_do_not_exist_are_named_at_the_start(
-    tmp_path: Path, settings: dict[str, Any], metrics: Metrics
+    tmp_path: Path, settings: dict[str, Any], measured: Measured
 ) -> None:
     with pytest.raises(OctoscaleError, match=r"absent\.txt"):
-        results_in(tmp_path, {**settings, "pairs": str(tmp_path / "absent.txt")}, metrics)
+        results_in(tmp_path, {**settings, "pairs": str(tmp_path / "absent.txt")}, measured)

@@ -26,7 +26,7 @@ class Attempt:
         self.engine = build_engine(self.config, self.network, World())
         self.checkpoints = Checkpoints(f"{self.config.directory}/checkpoints", World(), CheckpointConfig(keep_last=3))
         self.record = run_record(self.config, Index.load(self.config.data.url))
-        self.metrics = Metrics(run="test", rank=0, version="0")
+        self.metrics = Metrics(run="test", rank=0)
 
     def resume(self) -> Position:
         return resume(self.checkpoints, self.engine, self.record, self.metrics)
@@ -81,7 +81,10 @@ def test_damage_falls_back_warns_counts_and_frees_the_step(
     assert second.weight() == 1
     for step in (2, 3):
         assert f"commits/{step:08d}-000001.json is damaged" in caplog.text
-    assert second.metrics.checkpoints_damaged._value.get() == (0 if damage == "commit" else 2)
+    counted = second.metrics.registry.get_sample_value(
+        "octoscale_checkpoint_corrupt_total", {"run": "test", "rank": "0"}
+    )
+    assert counted == (0 if damage == "commit" else 2)
     second.commit(2)
     third = Attempt(small_run(tmp_path))
     assert third.resume().step == 2

@@ -71,7 +71,7 @@ def main() -> None:
             "optimizer": {"name": "adamw", "learning_rate": 1e-4},
             "schedule": {"name": "constant"},
             "checkpoint": {"every_steps": arguments.steps},
-            "telemetry": {"metrics": False},
+            "telemetry": {"recorders": []},
         }
         for _ in range(arguments.rounds):
             for launcher, found in rates.items():

@@ -59,7 +59,7 @@ def runs_on(folder: Path) -> Any:
             "loss": {"margin": 1.0},
             "optimizer": {"name": "adamw", "learning_rate": 1e-3},
             "schedule": {"name": "constant"},
-            "telemetry": {"metrics": False},
+            "telemetry": {"recorders": []},
             **changes,
         }
 
