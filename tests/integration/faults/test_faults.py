@@ -1,6 +1,8 @@
 """Every fault of the lab: no step is lost or counted twice, and the network is the one of an undisturbed run."""
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from tests.integration.faults.elastic import two_one_two, values_of, worlds_by_s
 from tests.integration.faults.faults import FAULTS, STEPS, Fault, train_on_a_rank, values_in
 from tests.integration.faults.lab import Lab, lab
 from tests.integration.faults.network import why_not
+from tests.integration.faults.soak import soak, steps_of
+from tests.integration.faults.soak import values_of as soak_values
 
 pytest.importorskip("ray")
 pytest.importorskip("moto.server")
@@ -22,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Another world size adds the same numbers in another order: weights are of order 1, 3.3e-5 was seen after 90 steps.
 OTHER_WORLD_TOLERANCE = 1e-4
+FAULTS_OF_A_SOAK = 50
 # The same in the loss, of order 4; 6e-7 was seen.
 LOSS_TOLERANCE = 1e-5
 
@@ -86,3 +91,35 @@ def test_an_elastic_run_on_two_one_and_two_workers_has_the_curve_of_an_undisturb
     assert [world for i, world in enumerate(worlds) if i == 0 or worlds[i - 1] != world] == [2, 1, 2]
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.result.loss == pytest.approx(theirs.result.loss, rel=LOSS_TOLERANCE), ours.step
+
+
+@pytest.mark.timeout(2400)
+def test_a_long_run_that_meets_fifty_random_faults_loses_nothing_and_leaves_nothing(
+    hosts: Lab, tmp_path: Path, small_run: Any
+) -> None:
+    undisturbed, directory = str(tmp_path / "undisturbed"), str(hosts.folder / "run-soak")
+
+    found = soak(hosts, small_run, directory, faults=FAULTS_OF_A_SOAK, seed=1, tell=print)
+
+    on_ranks(2, train_on_a_rank, soak_values(small_run, undisturbed, FAULTS_OF_A_SOAK))
+    lines, expected = read_journal(Store(directory)), read_journal(Store(undisturbed))
+    assert [line.step for line in lines] == list(range(1, steps_of(FAULTS_OF_A_SOAK) + 1))
+    assert trained_on(lines) == trained_on(expected)
+    after, before = weights(directory), weights(undisturbed)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    early, late = range(2)
+    assert found.files[late] <= found.files[early] + 16
+    assert found.processes[late] <= found.processes[early] + 4
+    assert found.driver_bytes[late] <= 1.2 * found.driver_bytes[early] + 2**26
+    deadline = time.monotonic() + 30
+    while workers := [name for name in names_of_processes(hosts) if "RayTrainWorker" in name]:
+        assert time.monotonic() < deadline, workers
+        time.sleep(0.5)
+
+
+def names_of_processes(hosts: Lab) -> list[str]:
+    names = []
+    for process in (process for host in ("a", "b") for process in hosts.net.processes(host)):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            names.append(Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return names
