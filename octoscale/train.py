@@ -115,7 +115,10 @@ def train(
         while not finished(config, position):
             ledger.started()
             position = train_one_step(config, world, engine, batches, position, journal)
-            stopped = measured.together(stop.asked, step=position.step, global_batch_size=config.global_batch_size)
+            # After a commit that failed no more steps are to be lost: the next one, now, raises its fault.
+            stopped = measured.together(
+                stop.asked or checkpoints.failed, step=position.step, global_batch_size=config.global_batch_size
+            )
             ends = stopped or finished(config, position)
             # A run that was asked to stop has seconds, not the time of an evaluation.
             score = None if stopped else results.evaluate_if_due(network, position.step, ends=ends)

@@ -19,6 +19,11 @@ class Background:
     def busy(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def failed(self) -> bool:
+        """Whether the work has ended with a fault, which `wait` will raise."""
+        return self._fault is not None
+
     def start(self, work: Callable[[], None]) -> None:
         """Begin `work`; the work before it has been waited for."""
         assert self._thread is None

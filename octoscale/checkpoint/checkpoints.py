@@ -138,6 +138,11 @@ class Checkpoints:
         """Whether a commit is under way."""
         return self._background.busy
 
+    @property
+    def failed(self) -> bool:
+        """Whether the commit under way has failed on this rank, as it has or will on all: `wait` will raise it."""
+        return self._background.failed
+
     def wait(self) -> None:
         """Until no commit is under way. Raises, on every rank, what that one raised."""
         self._background.wait()

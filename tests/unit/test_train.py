@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,26 @@ def test_the_learning_rate_follows_epochs_by_their_fractions(small_run: SmallRun
     ]
     # 1 + 1/3 epochs are done before step 4 (from 0), 1 + 2/3 before step 5.
     assert rates == pytest.approx([1, 1, 1, 1, 1, 0.1])
+
+
+def test_a_failed_commit_ends_the_run_soon_and_not_at_the_next_commit(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, one_step = [], octoscale.train.train_one_step
+
+    def refused(self: Store, path: Path, name: str) -> None:
+        raise OctoscaleError("no space is left")
+
+    def counted(*arguments: Any) -> Position:
+        position = one_step(*arguments)
+        steps.append(position.step)
+        # The commit's thread gets its turn.
+        time.sleep(0.05)
+        return position
+
+    monkeypatch.setattr(Store, "upload", refused)
+    monkeypatch.setattr(octoscale.train, "train_one_step", counted)
+    with pytest.raises(OctoscaleError, match="no space is left"):
+        run(small_run(tmp_path / "run", steps=60, checkpoint={"every_steps": 30}))
+
+    assert 30 <= max(steps) < 45
