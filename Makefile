@@ -4,7 +4,7 @@ VENV ?= .venv
 # Where the environment was installed; rebuilt when the project's requirements change.
 READY := $(VENV)/.ready
 
-.PHONY: install quickstart test test-slow lint bench clean
+.PHONY: install quickstart test test-slow test-soak lint bench clean
 
 install: $(READY)
 
@@ -21,10 +21,15 @@ quickstart: $(READY)
 
 # Everything but the tests marked slow: at most 12 minutes on two cores
 test: $(READY)
-	$(VENV)/bin/python -m pytest -m 'not slow'
+	$(VENV)/bin/python -m pytest -m 'not slow and not soak'
 
+# Clusters, faults one by one, a clean installation: about 25 minutes
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
+
+# Hundreds of random faults: about half an hour
+test-soak: $(READY)
+	$(VENV)/bin/python -m pytest -m soak
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

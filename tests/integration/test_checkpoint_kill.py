@@ -136,7 +136,7 @@ def go_on_until_a_random_kill(folder: str, until: int, seed: int) -> None:
     go_on(folder, until, asynchronous=draw.random() < 0.8)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_after_two_hundred_kills_at_random_points_every_run_loads(tmp_path: Path) -> None:
     kills = run = 0

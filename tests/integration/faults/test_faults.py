@@ -22,7 +22,7 @@ from tests.integration.faults.soak import values_of as soak_values
 
 pytest.importorskip("ray")
 pytest.importorskip("moto.server")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 # Another world size adds the same numbers in another order: weights are of order 1, 3.3e-5 was seen after 90 steps.
 OTHER_WORLD_TOLERANCE = 1e-4
@@ -53,6 +53,7 @@ def weights(directory: str) -> dict[str, torch.Tensor]:
     return load_trained(directory).network.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_run_that_meets_a_fault_ends_like_one_that_does_not(
     fault: Fault, hosts: Lab, undisturbed: Path, small_run: Any
@@ -77,6 +78,7 @@ def test_a_run_that_meets_a_fault_ends_like_one_that_does_not(
     assert set(outcome.worlds) == ({2} if fault.same_world else {1, 2})
 
 
+@pytest.mark.slow
 def test_an_elastic_run_on_two_one_and_two_workers_has_the_curve_of_an_undisturbed_one(
     hosts: Lab, tmp_path: Path, small_run: Any
 ) -> None:
@@ -93,7 +95,8 @@ def test_an_elastic_run_on_two_one_and_two_workers_has_the_curve_of_an_undisturb
         assert ours.result.loss == pytest.approx(theirs.result.loss, rel=LOSS_TOLERANCE), ours.step
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_a_long_run_that_meets_fifty_random_faults_loses_nothing_and_leaves_nothing(
     hosts: Lab, tmp_path: Path, small_run: Any
 ) -> None:
