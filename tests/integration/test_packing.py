@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,9 +154,9 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     read_ranges = Store.read_ranges
 
-    def counted_ranges(self: Store, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
+    def counted_ranges(self: Store, name: str, ranges: list[tuple[int, int]], **options: Any) -> list[bytes]:
         found.extend([name] * len(ranges))
-        return read_ranges(self, name, ranges)
+        return read_ranges(self, name, ranges, **options)
 
     monkeypatch.setattr(Store, "read_ranges", counted_ranges)
     for method in ("read", "download"):

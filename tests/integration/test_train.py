@@ -36,4 +36,4 @@ def test_sigterm_to_every_process_of_the_job_commits_and_exits_with_75(small_run
     assert process.returncode == EXIT_INTERRUPTED, log
     last = read_journal(Store(str(tmp_path / "run")))[-1].step
     assert f"step {last} is committed; start the same run again" in log
-    assert f"{last:08d}.json" in commits.list()
+    assert f"{last:08d}-000001.json" in commits.list()
