@@ -153,7 +153,7 @@ def test_after_two_hundred_kills_at_random_points_every_run_loads(tmp_path: Path
         run += 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_training_killed_at_twenty_random_points_gives_the_bits_of_an_undisturbed_one(
     tmp_path: Path, small_run: SmallRun
@@ -291,7 +291,7 @@ def test_a_zombie_that_is_stopped_at_any_request_corrupts_nothing(tmp_path: Path
         race(tmp_path / str(pause), [pause, 10_000])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_two_writers_in_every_order_of_two_switches_corrupt_nothing(tmp_path: Path) -> None:
     zombie_requests, newer_requests = race(tmp_path / "none", [10_000])

@@ -27,6 +27,16 @@ pytestmark = pytest.mark.timeout(600)
 # Another world size adds the same numbers in another order: weights are of order 1, 3.3e-5 was seen after 90 steps.
 OTHER_WORLD_TOLERANCE = 1e-4
 FAULTS_OF_A_SOAK = 50
+# Each takes the way of one that is tested more often.
+LIKE_ANOTHER = {
+    "rank asked to end (SIGTERM)",
+    "exception in a rank",
+    "slow rank",
+    "killed before a part is written",
+    "killed before the manifest",
+    "killed after the commit point",
+    "head killed, cluster and run started again",
+}
 # The same in the loss, of order 4; 6e-7 was seen.
 LOSS_TOLERANCE = 1e-5
 
@@ -53,8 +63,12 @@ def weights(directory: str) -> dict[str, torch.Tensor]:
     return load_trained(directory).network.state_dict()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def marked(fault: Fault) -> object:
+    mark = pytest.mark.soak if fault.name in LIKE_ANOTHER else pytest.mark.slow
+    return pytest.param(fault, marks=mark, id=fault.name)
+
+
+@pytest.mark.parametrize("fault", map(marked, FAULTS))
 def test_a_run_that_meets_a_fault_ends_like_one_that_does_not(
     fault: Fault, hosts: Lab, undisturbed: Path, small_run: Any
 ) -> None:
