@@ -17,6 +17,8 @@ from octoscale.errors import OctoscaleError
 _ABSENT = -1
 # What a batch that was just taken needs may still be read.
 _MARGIN = 2
+# Batches in which room is made at any price.
+_SOON = 32
 _DISK_RESERVE_BYTES = 64 * 2**20
 
 
@@ -195,14 +197,22 @@ class ShardCache:
         return before - int(self._stored[shard])
 
     def _horizons(self, time: int, now: int) -> Iterator[int]:
-        """Times beyond which images may be dropped, the farthest first, down to `time`."""
+        """Times beyond which images may be dropped for what is used at `time`, the farthest first.
+
+        What is due soon may drive out all that is used later; what has time, only what is used as much later again.
+        Else the shards at the end of what fits would drive out parts of each other, and be read many times.
+        """
+        soon = max(now, time) - now <= _SOON
+        nearest = time if soon else 2 * time - now
         end = self.timeline.epoch_end(max(now, time))
         yield self.timeline.end
+        if end < nearest:
+            return
         yield end
-        span = end - time
+        span = end - nearest
         while span > 0:
             span //= 2
-            yield time + span
+            yield nearest + span
 
     @contextmanager
     def _full_disk_explained(self) -> Iterator[None]:
