@@ -220,8 +220,10 @@ def newest_corrupt(lab: Lab, values: Values, directory: str) -> Outcome:
     lab.prepare(1, 2 * EVERY + 6, "hold")
     run = lab.launch(values_in(values, directory), "2")
     pid = lab.held(run)
-    parts = [path for path in (Path(directory) / "checkpoints").rglob("*") if path.is_file()]
-    part = max((path for path in parts if path.stat().st_size > 10_000), key=lambda path: path.stat().st_mtime_ns)
+    # Commits go on beside the training.
+    checkpoints = Path(directory) / "checkpoints"
+    lab.wait(lambda: any(checkpoints.glob(f"commits/{2 * EVERY:08d}-*.json")), 60, lab.told, run)
+    part = max(checkpoints.glob(f"step-{2 * EVERY:08d}-*/*"), key=lambda path: path.stat().st_size)
     content = bytearray(part.read_bytes())
     content[len(content) // 2] ^= 1
     part.write_bytes(content)
