@@ -48,28 +48,33 @@ def packed_faces(drawn_faces: Path) -> Path:
     return packed
 
 
+def small_run_values(packed: Path, directory: Path | str, **changes: Any) -> dict[str, Any]:
+    """A run's configuration on the data set `packed`; blocks of `changes` are merged into its own."""
+    base: dict[str, Any] = {
+        "directory": str(directory),
+        "seed": 7,
+        "global_batch_size": 16,
+        "steps": None if changes.get("epochs") else 4,
+        "data": {"url": str(packed)},
+        "model": {"name": "tiny", "embedding_dim": 16},
+        "degrade": {"resolutions": [7, 14]},
+        "loss": {"margin": 1.0},
+        "optimizer": {"name": "adamw", "learning_rate": 1e-3},
+        "schedule": {"name": "constant"},
+        "telemetry": {"recorders": []},
+    }
+    for key, value in changes.items():
+        merge = isinstance(value, dict) and isinstance(base.get(key), dict)
+        base[key] = {**base[key], **value} if merge else value
+    return base
+
+
 @pytest.fixture
 def small_run(packed_faces: Path) -> SmallRun:
     """Four steps of the tiny network on `packed_faces`, 16 images each; no evaluation."""
 
     def values(directory: Path | str, **changes: Any) -> dict[str, Any]:
-        base: dict[str, Any] = {
-            "directory": str(directory),
-            "seed": 7,
-            "global_batch_size": 16,
-            "steps": None if changes.get("epochs") else 4,
-            "data": {"url": str(packed_faces)},
-            "model": {"name": "tiny", "embedding_dim": 16},
-            "degrade": {"resolutions": [7, 14]},
-            "loss": {"margin": 1.0},
-            "optimizer": {"name": "adamw", "learning_rate": 1e-3},
-            "schedule": {"name": "constant"},
-            "telemetry": {"recorders": []},
-        }
-        for key, value in changes.items():
-            merge = isinstance(value, dict) and isinstance(base.get(key), dict)
-            base[key] = {**base[key], **value} if merge else value
-        return base
+        return small_run_values(packed_faces, directory, **changes)
 
     return values
 

@@ -1,6 +1,5 @@
 """The parts of a commit in a local folder, by torch.distributed.checkpoint, and their checksums."""
 
-import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
+from octoscale.data.index import file_sha256
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
@@ -35,8 +35,7 @@ def load(state: dict[str, Any], folder: Path, world: World) -> None:
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def send(store: Store, folder: Path, prefix: str) -> dict[str, Any]:

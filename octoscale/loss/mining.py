@@ -142,12 +142,12 @@ class NegativeSearch:
         for owner, tensors in self._exchange.visits(luggage):
             full = (len(owners) + 1) * self._exchange.rows > self._tiling.party
             if owners and (full or self._meets_twice(owner)):
-                yield owners, [torch.cat(parts) for parts in zip(*arrived, strict=True)]
+                yield owners, _joined(arrived)
                 owners, arrived = [], []
             owners.append(owner)
             arrived.append(tensors)
         if owners:
-            yield owners, [torch.cat(parts) for parts in zip(*arrived, strict=True)]
+            yield owners, _joined(arrived)
 
     def _meets_twice(self, owner: int) -> bool:
         """Opposite ranks of an even number visit each other."""
@@ -200,3 +200,8 @@ class NegativeSearch:
         }
         keys = {term: torch.full((len(ids), self._count), NONE, device=device) for term in self._terms}
         return _Block(sides, order, keys, floors)
+
+
+def _joined(arrived: Sequence[list[Tensor]]) -> list[Tensor]:
+    """The visitors' tensors one after the other; those of a single one as they are."""
+    return arrived[0] if len(arrived) == 1 else [torch.cat(parts) for parts in zip(*arrived, strict=True)]

@@ -44,6 +44,16 @@ def values_in(values: Values, directory: str) -> dict[str, Any]:
     return values(directory, steps=STEPS, checkpoint={"every_steps": EVERY}, optimizer=OPTIMIZER)
 
 
+def held(
+    lab: Lab, values: Values, directory: str, workers: str, *, rank: int = 1, step: int = STEP
+) -> "tuple[subprocess.Popen[str], int]":
+    """A run one of whose ranks waits before `step` until the lab releases it, and the process of that rank."""
+    lab.ensure_cluster("a", "b")
+    lab.prepare(rank, step, "hold")
+    run = lab.launch(values_in(values, directory), workers)
+    return run, lab.held(run)
+
+
 def to_a_rank(kind: str, *, rank: int = 1, step: int = STEP) -> Play:
     """What the rank does to itself."""
 
@@ -57,10 +67,8 @@ def to_a_rank(kind: str, *, rank: int = 1, step: int = STEP) -> Play:
 
 
 def node_killed(lab: Lab, values: Values, directory: str) -> Outcome:
-    lab.ensure_cluster("a", "b")
-    lab.prepare(1, STEP, "hold")
-    run = lab.launch(values_in(values, directory), "1..2")
-    host = lab.net.host_of(lab.held(run))
+    run, pid = held(lab, values, directory, "1..2")
+    host = lab.net.host_of(pid)
     lab.mark("node killed")
     lab.kill_host(host)
     lab.finish(run)
@@ -69,10 +77,8 @@ def node_killed(lab: Lab, values: Values, directory: str) -> Outcome:
 
 def node_drained(lab: Lab, values: Values, directory: str) -> Outcome:
     """Ray is told that the node will be taken away in 20 s; it is."""
-    lab.ensure_cluster("a", "b")
-    lab.prepare(1, STEP, "hold")
-    run = lab.launch(values_in(values, directory), "1..2")
-    host = lab.net.host_of(lab.held(run))
+    run, pid = held(lab, values, directory, "1..2")
+    host = lab.net.host_of(pid)
     lab.mark("drained")
     drain(lab, host, seconds=20)
     taken = time.monotonic() + 20
@@ -103,10 +109,7 @@ print(gcs.drain_node(node.hex(), DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, "
 
 def link_cut(lab: Lab, values: Values, directory: str) -> Outcome:
     """The host of rank 0 is silent; its link heals when the others are at work again."""
-    lab.ensure_cluster("a", "b")
-    lab.prepare(0, STEP, "hold")
-    run = lab.launch(values_in(values, directory), "1..2")
-    pid = lab.held(run)
+    run, pid = held(lab, values, directory, "1..2", rank=0)
     host = lab.net.host_of(pid)
     lab.mark("link cut")
     lab.net.cut(host)
@@ -121,11 +124,8 @@ def link_cut(lab: Lab, values: Values, directory: str) -> Outcome:
 
 def store_killed(lab: Lab, values: Values, directory: str) -> Outcome:
     """The store refuses connections for 20 s, in which a commit is due."""
-    lab.ensure_cluster("a", "b")
     url = lab.new_bucket()
-    lab.prepare(1, STEP, "hold")
-    run = lab.launch(values_in(values, url), "2")
-    lab.held(run)
+    run, _ = held(lab, values, url, "2")
     lab.mark("store killed")
     lab.kill_store()
     lab.release()
@@ -141,10 +141,7 @@ def store_killed(lab: Lab, values: Values, directory: str) -> Outcome:
 
 def driver_killed(lab: Lab, values: Values, directory: str) -> Outcome:
     """The same command again, at once."""
-    lab.ensure_cluster("a", "b")
-    lab.prepare(1, STEP, "hold")
-    run = lab.launch(values_in(values, directory), "2")
-    lab.held(run)
+    run, _ = held(lab, values, directory, "2")
     lab.mark("driver killed")
     run.kill()
     run.wait(10)
@@ -155,10 +152,7 @@ def driver_killed(lab: Lab, values: Values, directory: str) -> Outcome:
 
 def head_killed(lab: Lab, values: Values, directory: str) -> Outcome:
     """A new cluster, and the same command again."""
-    lab.ensure_cluster("a", "b")
-    lab.prepare(1, STEP, "hold")
-    run = lab.launch(values_in(values, directory), "2")
-    lab.held(run)
+    run, _ = held(lab, values, directory, "2")
     lab.mark("head killed")
     lab.kill_host("head")
     run.wait(10)
@@ -174,10 +168,7 @@ def disk_full(lab: Lab, values: Values, directory: str) -> Outcome:
     for host in ("a", "b", "head"):
         lab.kill_host(host)
     with small_disk(Path(directory)):
-        lab.ensure_cluster("a", "b")
-        lab.prepare(1, STEP, "hold")
-        run = lab.launch(values_in(values, directory), "2")
-        lab.held(run)
+        run, _ = held(lab, values, directory, "2")
         filler = Path(directory) / "filler"
         # Unbuffered: nothing is left to write when the disk is full.
         with filler.open("wb", buffering=0) as file, suppress(OSError):
@@ -216,10 +207,7 @@ def keep(directory: str) -> None:
 
 def newest_corrupt(lab: Lab, values: Values, directory: str) -> Outcome:
     """A bit of the newest commit flips, then a rank dies."""
-    lab.ensure_cluster("a", "b")
-    lab.prepare(1, 2 * EVERY + 6, "hold")
-    run = lab.launch(values_in(values, directory), "2")
-    pid = lab.held(run)
+    run, pid = held(lab, values, directory, "2", step=2 * EVERY + 6)
     # Commits go on beside the training.
     checkpoints = Path(directory) / "checkpoints"
     lab.wait(lambda: any(checkpoints.glob(f"commits/{2 * EVERY:08d}-*.json")), 60, lab.told, run)

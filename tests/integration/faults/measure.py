@@ -6,11 +6,13 @@ import os
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from octoscale.data.importers.synthetic import write_synthetic_faces
 from octoscale.data.pack import pack
+from tests.conftest import small_run_values
 from tests.integration.faults.faults import FAULTS
 from tests.integration.faults.lab import lab
 from tests.integration.faults.network import why_not
@@ -48,22 +50,7 @@ def runs_on(folder: Path) -> Any:
     )  # fmt: skip
     pack(str(folder / "faces" / "train"), str(folder / "packed"))
 
-    def values(directory: str, **changes: Any) -> dict[str, Any]:
-        return {
-            "directory": directory,
-            "seed": 7,
-            "global_batch_size": 16,
-            "data": {"url": str(folder / "packed")},
-            "model": {"name": "tiny", "embedding_dim": 16},
-            "degrade": {"resolutions": [7, 14]},
-            "loss": {"margin": 1.0},
-            "optimizer": {"name": "adamw", "learning_rate": 1e-3},
-            "schedule": {"name": "constant"},
-            "telemetry": {"recorders": []},
-            **changes,
-        }
-
-    return values
+    return partial(small_run_values, folder / "packed")
 
 
 if __name__ == "__main__":
