@@ -38,6 +38,12 @@ class ResilienceConfig(Settings):
     """How many workers, how often they are started again, and every timeout."""
 
     workers: str = Field("1", description="ranks under `octoscale launch`: N, or MIN..MAX for an elastic run")
+    gpus: bool | None = Field(
+        None, description="a GPU for each rank, true or false; by default where the cluster has some"
+    )
+    node_wait_seconds: float = Field(
+        0.0, ge=0, description="how long `octoscale launch` waits for nodes that an autoscaler has yet to start"
+    )
     max_failures: int = Field(10, ge=0, description="how often a failed worker group is started again")
     process_group_timeout_seconds: float = Field(
         600.0, gt=0, description="the longest wait for another rank in one exchange"

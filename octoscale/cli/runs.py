@@ -64,7 +64,10 @@ def launch(
     max_failures: MaxFailures = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train under Ray Train. When a worker or a node dies, the run goes on from its last commit."""
+    """Train under Ray Train. When a worker or a node dies, the run goes on from its last commit.
+
+    Exit code 75: stopped by SIGTERM, committed; the same command goes on.
+    """
     from octoscale.config import load_config
     from octoscale.orchestrate.ray_train import launch as launch_run
     from octoscale.telemetry.logging import set_up_logging
@@ -72,6 +75,8 @@ def launch(
     set_up_logging(quiet=quiet)
     resolved = load_config(config, [*(overrides or ()), *resilience_overrides(workers, max_failures)])
     result = launch_run(resolved, address=address, quiet=quiet)
+    if result.status == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
     _print_results(result.baseline, result.final)
     out.print(f"finished after step {result.step}; results are in {resolved.directory}", markup=False, soft_wrap=True)
 

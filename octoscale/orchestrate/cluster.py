@@ -5,15 +5,19 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from octoscale.errors import OctoscaleError
 from octoscale.resilience import Workers
 
 logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
 
 
 @contextmanager
@@ -87,24 +91,62 @@ def signals_restored() -> Iterator[None]:
                 signal.signal(number, handler or signal.SIG_DFL)
 
 
-def check_resources(workers: Workers) -> bool:
+def check_resources(workers: Workers, *, gpus: bool | None, wait_seconds: float = 0.0) -> bool:
     """Whether the workers get GPUs. Ray would wait for ever for what the cluster does not have.
 
+    Args:
+        gpus: True or False decide it; None: where the cluster has some.
+        wait_seconds: how long to wait for nodes, which an autoscaler is asked for.
+
     Raises:
-        OctoscaleError: the cluster is too small for the fewest workers that are wanted.
+        OctoscaleError: the cluster is, and stays, too small for the fewest workers that are wanted.
     """
+    missing = _missing(workers.minimum, gpus)
+    if missing and wait_seconds > 0:
+        logger.warning("%s: waiting up to %.0f s for nodes", missing, wait_seconds)
+        missing = _wait_for_nodes(workers, gpus, wait_seconds)
+    if missing:
+        raise OctoscaleError(
+            f"{missing}; ask for fewer workers, or, where an autoscaler has yet to start nodes, for patience: "
+            "resilience.node_wait_seconds"
+        )
     total, free = ray.cluster_resources(), ray.available_resources()
-    gpus = bool(total.get("GPU", 0) >= 1)
-    # Ray Train gives each worker a CPU beside its GPU.
-    for kind in ("GPU", "CPU") if gpus else ("CPU",):
-        count = int(total.get(kind, 0))
-        if count < workers.minimum:
-            raise OctoscaleError(
-                f"the cluster has {count} {kind}s for {workers.minimum} workers; ask for at most {count}"
-            )
-        wanted = min(count, workers.maximum)
+    for kind in _kinds(gpus):
+        wanted = min(int(total.get(kind, 0)), workers.maximum)
         if free.get(kind, 0) < wanted:
             logger.warning(
-                "%d of the cluster's %d %ss are free: waiting for %d", free.get(kind, 0), count, kind, wanted
-            )
-    return gpus
+                "%d of the cluster's %d %ss are free: waiting for %d",
+                free.get(kind, 0), total.get(kind, 0), kind, wanted,
+            )  # fmt: skip
+    return "GPU" in _kinds(gpus)
+
+
+def _kinds(gpus: bool | None) -> tuple[str, ...]:
+    """What a worker takes one of: Ray Train gives each a CPU beside its GPU."""
+    if gpus is None:
+        gpus = ray.cluster_resources().get("GPU", 0) >= 1
+    return ("GPU", "CPU") if gpus else ("CPU",)
+
+
+def _missing(workers: int, gpus: bool | None) -> str | None:
+    """What the cluster lacks for so many workers, in words."""
+    total = ray.cluster_resources()
+    for kind in _kinds(gpus):
+        count = int(total.get(kind, 0))
+        if count < workers:
+            return f"the cluster has {count} {kind}s for {workers} workers"
+    return None
+
+
+def _wait_for_nodes(workers: Workers, gpus: bool | None, seconds: float) -> str | None:
+    """What is still missing when there is room, or after `seconds`."""
+    # Without an autoscaler nobody reads it, and somebody may add nodes by hand.
+    request_resources(bundles=[dict.fromkeys(_kinds(gpus), 1)] * workers.maximum)
+    try:
+        deadline = time.monotonic() + seconds
+        while (missing := _missing(workers.minimum, gpus)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        return missing
+    finally:
+        # From now on the workers themselves keep their nodes.
+        request_resources(bundles=[])

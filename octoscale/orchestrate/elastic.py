@@ -18,6 +18,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 )
 from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
 
+from octoscale.orchestrate.bell import ring
 from octoscale.telemetry.logging import set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -26,21 +27,23 @@ logger = logging.getLogger(__name__)
 class ElasticTrainer(ray.train.torch.TorchTrainer):
     """Ray's trainer, with a worker group of one of `sizes`."""
 
-    def __init__(self, *arguments: Any, sizes: list[int], **settings: Any) -> None:
+    def __init__(self, *arguments: Any, sizes: list[int], bell: str, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._sizes = sizes
+        self._bell = bell
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        policy = DividingPolicy(self.scaling_config, self._sizes)
+        policy = DividingPolicy(self.scaling_config, self._sizes, self._bell)
         return super()._initialize_and_run_controller(**{**parts, "scaling_policy": policy})
 
 
 class DividingPolicy(ElasticScalingPolicy):
     """In Ray's controller: as many workers as the nodes that stay can hold and the batch allows."""
 
-    def __init__(self, scaling_config: ray.train.ScalingConfig, sizes: list[int]) -> None:
+    def __init__(self, scaling_config: ray.train.ScalingConfig, sizes: list[int], bell: str) -> None:
         super().__init__(scaling_config)
         self._sizes = sizes
+        self._bell = bell
         self._said: tuple[int, int] | None = None
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
@@ -54,10 +57,11 @@ class DividingPolicy(ElasticScalingPolicy):
         self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
     ) -> ScalingDecision:
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
-        if isinstance(decision, ResizeDecision) and decision.num_workers < worker_group_state.num_workers:
-            # A node that leaves is known by its notice, which commits first, or by its death.
-            return NoopDecision()
-        return decision
+        # A node that leaves is known by its notice, or by its death.
+        if isinstance(decision, ResizeDecision) and decision.num_workers > worker_group_state.num_workers:
+            # Ray would end them in the middle of a step. They commit and leave, and the next group is larger.
+            ring(self._bell, f"there is room for {decision.num_workers} workers")
+        return NoopDecision()
 
     def _count_possible_workers(self, reserved_resources: dict[str, dict[str, float]]) -> int:
         # Ray's view is up to 20 s old, and holds nodes that are about to be taken away.

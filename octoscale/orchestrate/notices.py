@@ -1,4 +1,4 @@
-"""In a worker: notices that its node will be taken away. Each becomes a wish to commit at the next step and end."""
+"""In a worker: notices that it is to leave. Each becomes a wish to commit at the next step and end."""
 
 import logging
 import signal
@@ -10,6 +10,7 @@ import ray.train
 from ray.train.v2._internal.execution.callback import WorkerCallback
 
 from octoscale.interruption import Interruption
+from octoscale.orchestrate.bell import listen
 
 logger = logging.getLogger(__name__)
 
@@ -42,3 +43,15 @@ def watch_for_preemption(every_seconds: float) -> None:
 
     # Ends with its worker's process.
     threading.Thread(target=ask, name="preemption", daemon=True).start()
+
+
+def watch_for_the_bell(name: str) -> None:
+    """Hear, in the background, when the driver or Ray's controller asks this group of workers to leave."""
+
+    def hear() -> None:
+        why = listen(name)
+        if why is not None:
+            logger.warning("%s: committing", why)
+            wish.ask()
+
+    threading.Thread(target=hear, name="bell", daemon=True).start()

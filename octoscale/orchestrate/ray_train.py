@@ -5,7 +5,8 @@ import os
 import tempfile
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import ray
 import ray.train
@@ -16,9 +17,11 @@ from octoscale.config import Config, parse_config
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.interruption import Interruption, interruption
+from octoscale.orchestrate import bell
 from octoscale.orchestrate.cluster import check_resources, connected, signals_restored
 from octoscale.orchestrate.elastic import ElasticTrainer
-from octoscale.orchestrate.notices import CatchSigterm, watch_for_preemption, wish
+from octoscale.orchestrate.notices import CatchSigterm, watch_for_preemption, watch_for_the_bell, wish
 from octoscale.orchestrate.timeouts import ShutdownTimeout, limit_exchanges, ray_timeouts
 from octoscale.resilience import Workers, possible_world_sizes
 from octoscale.telemetry.logging import set_up_logging
@@ -32,8 +35,9 @@ _GONE = (WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError)
 
 @dataclass(frozen=True)
 class LaunchResult:
-    """How the finished run ended, as rank 0 told it."""
+    """How the run ended, as rank 0 told it."""
 
+    status: Literal["finished", "interrupted"]
     step: int
     baseline: Evaluation | None
     final: Evaluation | None
@@ -44,7 +48,7 @@ def launch(config: Config, *, address: str | None = None, quiet: bool = False) -
 
     A worker or a node that dies takes the worker group down; Ray starts the group again, with fewer or more workers
     where the run is elastic, and the run goes on from its newest whole commit. Ray itself keeps no state of the run.
-    Workers whose node will be taken away commit first.
+    Workers whose node will be taken away commit first. So do all of them at SIGTERM, which ends the run.
 
     Args:
         config: the run. Local paths are made absolute here, since workers have a directory of their own; on
@@ -66,24 +70,55 @@ def launch(config: Config, *, address: str | None = None, quiet: bool = False) -
         ray_timeouts(config.resilience),
         connected(address, workers.maximum),
         tempfile.TemporaryDirectory(prefix="octoscale-ray-") as scratch,
+        interruption() as stop,
     ):
-        gpus = check_resources(workers)
+        settings = config.resilience
+        gpus = check_resources(workers, gpus=settings.gpus, wait_seconds=settings.node_wait_seconds)
         storage = scratch if address is None else f"{config.directory.rstrip('/')}/ray"
-        while (told := _attempts(config, sizes, gpus=gpus, storage=storage, quiet=quiet))["status"] != "finished":
+        while True:
+            told = _attempts(config, sizes, stop, gpus=gpus, storage=storage, quiet=quiet)
+            if told["status"] == "finished" or stop.asked:
+                break
             # Asked to leave, not failed: it counts as no failure, and Ray looks for new places.
             logger.warning("the workers left after step %d was committed; starting them again", told["step"])
     baseline, final = (None if text is None else Evaluation.from_json(text) for text in told["evaluations"])
-    return LaunchResult(told["step"], baseline, final)
+    return LaunchResult(told["status"], told["step"], baseline, final)
 
 
-def _attempts(config: Config, sizes: list[int], *, gpus: bool, storage: str, quiet: bool) -> dict[str, Any]:
+def _attempts(
+    config: Config, sizes: list[int], stop: Interruption, *, gpus: bool, storage: str, quiet: bool
+) -> dict[str, Any]:
     """Ray's attempts, until the run is finished or its workers are asked to leave; what rank 0 returned."""
+    with bell.hung_up(stop) as bell_name:
+        trainer = _trainer(config, sizes, bell_name, gpus=gpus, storage=storage, quiet=quiet)
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            cause = error.controller_failure if isinstance(error, ray.train.ControllerError) else None
+            if isinstance(cause, OctoscaleError):
+                raise OctoscaleError(str(cause)) from error
+            raise OctoscaleError(
+                f"the workers were started again up to {config.resilience.max_failures} times in vain; the last cause:"
+                f"\n{error}\nwhat was committed is in {config.directory}; launch again to go on from there"
+            ) from error
+        except SystemExit as end:
+            # Ray's answer to Ctrl-C is the exit code of success.
+            if end.code:
+                raise
+            raise KeyboardInterrupt from end
+    told: dict[str, Any] = result.return_value
+    return told
+
+
+def _trainer(
+    config: Config, sizes: list[int], bell_name: str, *, gpus: bool, storage: str, quiet: bool
+) -> ray.train.torch.TorchTrainer:
     settings = config.resilience
     elastic = len(sizes) > 1
-    trainer = (ElasticTrainer if elastic else ray.train.torch.TorchTrainer)(
+    trainer = partial(ElasticTrainer, sizes=sizes, bell=bell_name) if elastic else ray.train.torch.TorchTrainer
+    return trainer(
         _train_worker,
-        **({"sizes": sizes} if elastic else {}),
-        train_loop_config={"config": config.model_dump(mode="json"), "quiet": quiet},
+        train_loop_config={"config": config.model_dump(mode="json"), "quiet": quiet, "bell": bell_name},
         torch_config=ray.train.torch.TorchConfig(timeout_s=int(settings.rendezvous_timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(sizes[0], sizes[-1]) if elastic else sizes[0],
@@ -100,23 +135,6 @@ def _attempts(config: Config, sizes: list[int], *, gpus: bool, storage: str, qui
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
         ),
     )
-    try:
-        result = trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        cause = error.controller_failure if isinstance(error, ray.train.ControllerError) else None
-        if isinstance(cause, OctoscaleError):
-            raise OctoscaleError(str(cause)) from error
-        raise OctoscaleError(
-            f"the workers were started again up to {settings.max_failures} times in vain; the last cause:\n{error}\n"
-            f"what was committed is in {config.directory}; launch again to go on from there"
-        ) from error
-    except SystemExit as end:
-        # Ray's answer to Ctrl-C is the exit code of success.
-        if end.code:
-            raise
-        raise KeyboardInterrupt from end
-    told: dict[str, Any] = result.return_value
-    return told
 
 
 def _train_worker(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +150,7 @@ def _train_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     set_up_logging(rank=world.rank, world_size=world.world_size, quiet=arguments["quiet"])
     config = parse_config(arguments["config"], source="sent to the workers")
     limit_exchanges(config.resilience.process_group_timeout_seconds)
+    watch_for_the_bell(arguments["bell"])
     if os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0":
         watch_for_preemption(config.resilience.preemption_poll_seconds)
     summary = train(config, world, quiet=True, wish=wish)

@@ -25,7 +25,9 @@ def loopback() -> str:
     return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
 
 
-def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+def on_ranks(
+    world_size: int, function: Callable[..., Any], *arguments: Any, timeout_seconds: float = TIMEOUT_SECONDS
+) -> list[Any]:
     """``function(world, *arguments)`` in `world_size` new processes; the ranks' results, in order.
 
     The function is a module's own, its arguments and results are picklable.
@@ -35,11 +37,11 @@ def on_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> 
             _rank, (world_size, function, arguments, folder), nprocs=world_size, join=False, start_method="spawn"
         )
         try:
-            deadline = time.monotonic() + TIMEOUT_SECONDS
+            deadline = time.monotonic() + timeout_seconds
             # join() returns False whenever one process has ended and another has not.
             while not processes.join(timeout=max(0.0, deadline - time.monotonic())):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{function.__name__} on {world_size} ranks took over {TIMEOUT_SECONDS} s")
+                    raise TimeoutError(f"{function.__name__} on {world_size} ranks took over {timeout_seconds} s")
         finally:
             for process in processes.processes:
                 process.kill()

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from octoscale.checkpoint import CheckpointConfig, Checkpoints
 from octoscale.data.storage import Store
+from octoscale.distributed.world import World
 from octoscale.journal import read_journal
 from tests.integration.ray_cluster import RayCluster, descendants, ray_cluster, title
 
@@ -145,6 +147,13 @@ def test_ctrl_c_leaves_the_job_and_stop_ends_it(cluster: RayCluster, tmp_path: P
 
     code, out, err = ended(cluster.octoscale("jobs", "stop", job["run"]))
     assert (code, out) == (0, f"{job['id']}: STOPPED\n"), err
+    # It has ended in good order: the step it was at is committed.
+    code, out, _ = ended(cluster.octoscale("jobs", "logs", job["id"]))
+    assert "the run was asked to end: committing" in out
+    checkpoints = Checkpoints(str(tmp_path / "long" / "checkpoints"), World(), CheckpointConfig())
+    newest = checkpoints.commits()[-1]
+    assert newest.last
+    assert steps(tmp_path / "long")[-1] == newest.step
     deadline = time.monotonic() + 30
     while left := [it for it in descendants_of(cluster) if "TrainWorker" in title(it) or "octoscale.cli" in title(it)]:
         assert time.monotonic() < deadline, [title(it) for it in left]

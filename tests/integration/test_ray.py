@@ -23,6 +23,7 @@ from octoscale.data.index import Index
 from octoscale.data.plan import epoch_plan, rank_rows
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
+from octoscale.errors import EXIT_INTERRUPTED
 from octoscale.journal import read_journal
 from octoscale.train import train
 from tests.distributed.ranks import on_ranks
@@ -102,6 +103,31 @@ def test_a_run_goes_on_after_a_worker_is_killed(tmp_path: Path, small_run: Any) 
     assert [line.sample_ids_crc32 for line in found] == [line.sample_ids_crc32 for line in expected]
     # Two ranks add in one order only: the same bits.
     assert [line.result.loss for line in found] == [line.result.loss for line in expected]
+
+
+@pytest.mark.slow
+def test_a_launch_that_is_asked_to_end_commits_its_step_first(tmp_path: Path, small_run: Any) -> None:
+    never = {"every_steps": 1_000_000}
+    values = small_run(tmp_path / "out", steps=1_000_000, checkpoint=never, telemetry={"log_every_steps": 1})
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(values))
+    process = start(file, "--workers", "2")
+    assert process.stdout is not None
+    told = []
+    try:
+        for line in process.stdout:
+            told.append(line)
+            if "step 5 " in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_INTERRUPTED, "".join(told)[-2000:] + rest[-3000:]
+    assert "the run was asked to end: committing" in rest
+    assert "Traceback" not in rest
+    (commit,) = Checkpoints(str(tmp_path / "out" / "checkpoints"), World(), CheckpointConfig()).commits()
+    assert read_journal(Store(str(tmp_path / "out")))[-1].step == commit.step >= 5
 
 
 def test_a_cluster_that_is_not_there_is_named_within_seconds(tmp_path: Path, small_run: Any) -> None:
@@ -244,9 +270,36 @@ def test_an_existing_cluster_trains_what_fits_and_refuses_what_does_not(
     process = start(file, "--workers", "2", "--address", cluster)
     told, _ = process.communicate(timeout=90)
     assert process.returncode == 1, told
-    assert "the cluster has 1 CPUs for 2 workers; ask for at most 1" in told
+    assert "the cluster has 1 CPUs for 2 workers; ask for fewer workers" in told
 
     process = start(file, "--workers", "1", "--address", cluster)
     told, _ = process.communicate(timeout=180)
     assert process.returncode == 0, told
     assert [line.step for line in read_journal(Store(str(tmp_path / "out")))] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_nodes_that_are_yet_to_start_are_waited_for(tmp_path: Path, small_run: Any, cluster: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(small_run(tmp_path / "out", resilience={"node_wait_seconds": 120})))
+    process = start(file, "--workers", "2", "--address", cluster)
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if "for 2 workers" in line)
+    assert "waiting up to 120 s for nodes" in line
+
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", f"--address={cluster}", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1",
+               "--disable-usage-stats"]  # fmt: skip
+    node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        told, _ = process.communicate(timeout=180)
+    finally:
+        started = descendants(node.pid)
+        node.terminate()
+        node.wait(20)
+        for left in started:
+            with suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
+        process.kill()
+    assert process.returncode == 0, told[-3000:]
+    assert "= 2 ranks" in told

@@ -31,7 +31,7 @@ WARM_UP_STEPS = 10
 def command_of(launcher: str, config: Path, workers: int) -> list[str]:
     if launcher == "ray":
         return [sys.executable, "-m", "octoscale.cli", "launch", str(config), "--workers", str(workers), "--quiet"]
-    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={workers}", "--master-port=0",
+    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={workers}", "--standalone",
             "-m", "octoscale.cli", "train", str(config), "--quiet"]  # fmt: skip
 
 

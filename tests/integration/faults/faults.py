@@ -16,6 +16,7 @@ from octoscale.train import train
 from tests.integration.faults.lab import PORT, Lab, Outcome
 
 STEPS, EVERY, STEP = 30, 10, 16
+OUTAGE_SECONDS = 60
 # Makes the values of a run in a directory.
 Values = Callable[..., dict[str, Any]]
 Play = Callable[[Lab, Values, str], Outcome]
@@ -123,13 +124,13 @@ def link_cut(lab: Lab, values: Values, directory: str) -> Outcome:
 
 
 def store_killed(lab: Lab, values: Values, directory: str) -> Outcome:
-    """The store refuses connections for 20 s, in which a commit is due."""
+    """The store refuses connections for a minute, in which a commit is due."""
     url = lab.new_bucket()
     run, _ = held(lab, values, url, "2")
     lab.mark("store killed")
     lab.kill_store()
     lab.release()
-    time.sleep(20)
+    time.sleep(OUTAGE_SECONDS)
     lab.open_store()
     lab.finish(run)
     lab.fetch(url, directory)
@@ -236,7 +237,7 @@ FAULTS = [
     Fault("node killed, no replacement", node_killed, same_world=False),
     Fault("node drained, 20 s notice", node_drained, same_world=False),
     Fault("link cut, healed later", link_cut, same_world=False),
-    Fault("store down for 20 s", store_killed),
+    Fault("store down for a minute", store_killed),
     Fault("driver killed, launched again", driver_killed),
     Fault("head killed, cluster and run started again", head_killed),
     Fault("disk full, room made, launched again", disk_full),
