@@ -68,7 +68,7 @@ def marked(fault: Fault) -> object:
     return pytest.param(fault, marks=mark, id=fault.name)
 
 
-@pytest.mark.parametrize("fault", map(marked, FAULTS))
+@pytest.mark.parametrize("fault", [marked(fault) for fault in FAULTS])
 def test_a_run_that_meets_a_fault_ends_like_one_that_does_not(
     fault: Fault, hosts: Lab, undisturbed: Path, small_run: Any
 ) -> None:
