@@ -11,7 +11,7 @@ PACKAGE = Path(octoscale.__file__).parent
 LAYERS = [
     ["cli"],
     ["quickstart"],
-    ["orchestrate"],
+    ["orchestrate", "report"],
     ["train", "showcase", "noise"],
     ["trained"],
     ["results", "resume", "journal", "feed"],
