@@ -3,7 +3,8 @@
     python tools/bench/launchers.py [--workers 2] [--batch 64] [--steps 60] [--rounds 3]
 
 Prints JSON: images per second of the run's steps (the first ten and the start of the workers are left out), and the
-ratio of the medians. The two take turns, so that a busy machine slows both; read the ratio, not the numbers.
+ratio of the medians. The two take turns, so that a busy machine slows both; read the ratio, not the numbers. Ray runs
+its workers at a niceness of 15, so torchrun gets the same: else whatever runs beside them would slow only one.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,14 @@ from octoscale.data.storage import Store
 from octoscale.journal import read_journal
 
 WARM_UP_STEPS = 10
+RAY_NICENESS = 15
 
 
 def command_of(launcher: str, config: Path, workers: int) -> list[str]:
     if launcher == "ray":
         return [sys.executable, "-m", "octoscale.cli", "launch", str(config), "--workers", str(workers), "--quiet"]
-    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={workers}", "--standalone",
-            "-m", "octoscale.cli", "train", str(config), "--quiet"]  # fmt: skip
+    return ["nice", f"--adjustment={RAY_NICENESS}", sys.executable, "-m", "torch.distributed.run", "--standalone",
+            f"--nproc-per-node={workers}", "-m", "octoscale.cli", "train", str(config), "--quiet"]  # fmt: skip
 
 
 def images_per_second(launcher: str, values: dict[str, Any], workers: int, folder: Path) -> float:
@@ -82,6 +85,7 @@ def main() -> None:
         "workers": arguments.workers,
         "global_batch_size": arguments.batch,
         "steps": arguments.steps - WARM_UP_STEPS,
+        "versions": {"ray": version("ray"), "torch": torch.__version__},
         "images_per_second": {launcher: [round(rate, 2) for rate in found] for launcher, found in rates.items()},
         "ray_over_torchrun": round(medians["ray"] / medians["torchrun"], 3),
     }
