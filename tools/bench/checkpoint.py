@@ -57,7 +57,9 @@ class Way:
             if number == 0 and self._checkpoints is not None:
                 started = time.perf_counter()
                 state = self._engine.state_dict()
-                self._checkpoints.commit(state, Position(self._step), {}, None, then=self.commits.append)
+                self._checkpoints.commit(
+                    state, Position(self._step), {}, None, then=lambda seconds, _: self.commits.append(seconds)
+                )
                 self.stalls.append(time.perf_counter() - started)
         seconds = time.perf_counter() - began
         if self._checkpoints is not None:
