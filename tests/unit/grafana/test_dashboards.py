@@ -95,3 +95,13 @@ def test_identifiers_are_unique_and_of_a_form_that_grafana_takes() -> None:
     uids = [board["uid"] for board in BOARDS]
     assert len(uids) == len(set(uids)) == 4
     assert all(re.fullmatch(r"[a-z-]{1,40}", uid) for uid in uids)
+
+
+@EACH
+def test_the_documentation_names_every_panel(board: dict[str, Any]) -> None:
+    page = (ROOT / "docs/dashboards.md").read_text()
+    part = page.partition(f"**{board['title']}**")[2].partition("\n**")[0]
+    assert board["description"] in part
+    written = [title for row in re.findall(r"^\| (.*) \| (.*) \|$", part, re.MULTILINE)[1:]
+               for title in (row[0], *row[1].split(" · "))]  # fmt: skip
+    assert written == [panel["title"] for panel in board["panels"]]
