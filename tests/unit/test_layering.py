@@ -18,7 +18,7 @@ LAYERS = [
     ["measured"],
     ["config"],
     ["step"],
-    ["checkpoint", "evaluate"],
+    ["checkpoint", "evaluate", "heartbeat"],
     ["distributed"],
     ["data"],
     ["augment", "degrade", "interruption", "loss", "models", "optimizer", "resilience", "telemetry"],
