@@ -89,7 +89,7 @@ def train(
         folder = store.local_path() if store.is_local else None
         metrics = stack.enter_context(
             exported(config.telemetry, run=config.directory, run_folder=folder, rank=world.rank,
-                     world_size=world.world_size)
+                     world_size=world.world_size, settings=config.model_dump(mode="json"))
         )  # fmt: skip
         ledger = WallLedger(metrics, began=began, attempt=attempt.number)
         record = run_record(config, index)

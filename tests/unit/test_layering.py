@@ -32,6 +32,8 @@ OWNERS = {
     "obstore": {"data/objects_obstore.py"},
     "prometheus_client": {"telemetry/metrics.py"},
     "tensorboardX": {"telemetry/recorders.py"},
+    "wandb": {"telemetry/trackers.py"},
+    "mlflow": {"telemetry/trackers.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
 }
