@@ -69,6 +69,7 @@ def _own_ids(root: ElementTree.Element, prefix: str) -> None:
             used.update(_REFERENCE.findall(value))
             element.set(name, _REFERENCE.sub(rf"url(#{prefix}-\1)", value))
     for element in root.iter():
-        name = element.attrib.pop("id", None)
-        if name in used:
-            element.set("id", f"{prefix}-{name}")
+        if "id" in element.attrib:
+            name = element.attrib.pop("id")
+            if name in used:
+                element.set("id", f"{prefix}-{name}")
