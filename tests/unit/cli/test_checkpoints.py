@@ -48,7 +48,7 @@ def test_a_damaged_commit_is_found_and_nothing_is_changed(call: Octoscale, folde
     answer = call("checkpoints", "verify", folder, "--json")
 
     assert answer.code == 1
-    rows = json.loads(answer.out)["commits"]
+    rows = json.loads(answer.out.splitlines()[-1])["commits"]
     assert [row["state"] for row in rows] == ["whole", "whole", "damaged"]
     assert "__0_0.distcp is not what was committed" in rows[2]["cause"]
     assert len(list((folder / "commits").iterdir())) == 3
