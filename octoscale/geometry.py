@@ -102,9 +102,10 @@ class Geometry:
         """What is told to people; `others`: the same run on other numbers of ranks, which it may change to."""
         if self.images is not None:
             yield f"data      {self.images:,} images of {self.identities:,} identities, {self.image_size} px"
+        ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
         yield (
             f"batch     {self.global_batch_size:,} images = {self.identities_per_batch:,} identities × 2 = "
-            f"{self.world_size} ranks × {self.rank_batch_size:,}; each image twice, high and low"
+            f"{ranks} × {self.rank_batch_size:,}; each image twice, high and low"
         )
         first, last = self.chunks[0], self.chunks[-1]
         rest = f" and one of {last}" if last < first else ""

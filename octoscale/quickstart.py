@@ -14,6 +14,7 @@ from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.report import render
 from octoscale.orchestrate.ray_train import LaunchResult, launch
+from octoscale.report.page import write_report
 from octoscale.showcase import draw_an_octuplet
 from octoscale.telemetry.output import Output
 from octoscale.telemetry.progress import stages, training
@@ -92,6 +93,8 @@ def run_quickstart(
     console.print(render(result.final, result.baseline))
     results = directory / "finetuned"
     draw_an_octuplet(load_trained(str(results)).network, config, results / "octuplet.png")
+    report = directory / "report.html"
+    write_report([str(results)], str(report))
     console.print("\nPictures:")
     for name, text in (
         ("accuracy_by_resolution.png", "accuracy by resolution, before and after"),
@@ -99,8 +102,9 @@ def run_quickstart(
         ("octuplet.png", "an octuplet of this data, as the loss sees it"),
     ):
         console.print(f"  {results / name}  {text}", soft_wrap=True, markup=False)
+    console.print(f"\nThe report, all of it on one page: {report}", soft_wrap=True, markup=False)
     console.print(
-        f"\nThe network: {results / 'weights.pt'}. The run again: octoscale train {results / 'config.yaml'}",
+        f"The network: {results / 'weights.pt'}. The run again: octoscale train {results / 'config.yaml'}",
         soft_wrap=True,
         markup=False,
     )

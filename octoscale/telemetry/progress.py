@@ -91,12 +91,12 @@ class _Now:
 def _line(console: Console) -> Callable[[dict[str, Any]], None]:
     def write(stage: dict[str, Any]) -> None:
         done, total = stage["done"], stage["total"]
-        elapsed, speed = duration(stage["elapsed_seconds"]), rate(stage["per_second"])
+        seconds, speed = stage["elapsed_seconds"], rate(stage["per_second"])
         text = f"{stage['stage']}  {done:,} of {total:,}  "
         if done < total:
             text += f"{share(done / total)}  {speed}/s  ETA {duration(stage['eta_seconds'])}"
         else:
-            text += f"in {elapsed}, {speed}/s"
+            text += f"in {f'{seconds:.1f} s' if seconds < 60 else duration(seconds)}, {speed}/s"
         console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, highlight=False, soft_wrap=True)
 
     return write

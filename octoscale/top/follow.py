@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 
 from rich.console import Console
 from rich.live import Live
@@ -25,13 +26,14 @@ def follow(source: Source, console: Console, output: Output, *, every_seconds: f
     if once or not console.is_terminal:
 
         def write(look: Look) -> None:
-            console.print(render(look))
+            console.print(render(look, colours=console.color_system is not None))
             if not once:
                 console.print()
 
         return _shown(source, every_seconds, once, write)
+    screen = partial(render, colours=console.color_system is not None)
     with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
-        return _shown(source, every_seconds, once, lambda look: live.update(render(look), refresh=True))
+        return _shown(source, every_seconds, once, lambda look: live.update(screen(look), refresh=True))
 
 
 def _shown(source: Source, every_seconds: float, once: bool, show: Callable[[Look], None]) -> bool:

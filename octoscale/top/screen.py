@@ -16,20 +16,21 @@ _PHASES = {
     "second_pass": "bright_green", "optimizer": "bright_blue", "checkpoint": "bright_red", "evaluate": "white",
 }  # fmt: skip
 _BAR_WIDTH = 24
+_WORDS, _WORDS_BESIDE_A_BAR = 5, 3
 # Of more ranks those that need a look are shown.
 _MOST_RANKS = 32
 
 
-def render(look: Look) -> RenderableType:
-    """The screen."""
+def render(look: Look, *, colours: bool) -> RenderableType:
+    """The screen. Without `colours` a rank's phases are told in words alone."""
     parts: list[RenderableType] = [*_job(look)]
     if look.terms:
         parts += ["", _terms(look), Text(_embeddings(look))]
     if look.is_live and look.ranks:
-        parts += ["", _ranks(look)]
+        parts += ["", _ranks(look, colours=colours)]
         if (more := len(look.ranks) - _MOST_RANKS) > 0:
             parts.append(Text(f"… and {more:,} ranks that answer and wait less for data", "dim"))
-        if legend := _legend(look):
+        if colours and (legend := _legend(look)):
             parts.append(legend)
     if look.accuracy:
         parts += ["", _accuracy(look)]
@@ -100,7 +101,7 @@ def _embeddings(look: Look) -> str:
     return " · ".join(facts)
 
 
-def _ranks(look: Look) -> Table:
+def _ranks(look: Look, *, colours: bool) -> Table:
     has_memory = any(rank.device_memory_bytes is not None for rank in look.ranks)
     headings = [">rank", "address", ">step", ">images/s", ">data wait", ">queue"]
     table = _table(*headings, *([">memory"] if has_memory else []), "where the time goes")
@@ -115,7 +116,7 @@ def _ranks(look: Look) -> Table:
         table.add_row(
             number, rank.address, _count(rank.step), rate(rank.images_per_second),
             share(rank.phases.get("data_wait", 0.0)) if rank.phases else "?", _count(rank.queue_depth),
-            *memory, _bar(rank),
+            *memory, _bar(rank) if colours else Text(_largest(rank, _WORDS)),
         )  # fmt: skip
     return table
 
@@ -129,7 +130,7 @@ def _ordered(rank: Rank) -> list[tuple[str, float]]:
 
 
 def _bar(rank: Rank) -> Text:
-    """Shares as a bar, its cells rounded so that their sum is the whole, and the three largest in words."""
+    """Shares as a bar, its cells rounded so that their sum is the whole, and the largest in words."""
     bar, filled, total = Text(no_wrap=True), 0, 0.0
     for phase, ratio in _ordered(rank):
         total += ratio
@@ -137,9 +138,13 @@ def _bar(rank: Rank) -> Text:
         filled += cells
         bar.append("█" * cells, _PHASES.get(phase, "white"))
     bar.append("░" * (_BAR_WIDTH - filled), "dim")
-    largest = sorted(_ordered(rank), key=lambda item: -item[1])[:3]
-    bar.append("  " + "  ".join(f"{phase} {share(ratio)}" for phase, ratio in largest))
+    bar.append(f"  {_largest(rank, _WORDS_BESIDE_A_BAR)}")
     return bar
+
+
+def _largest(rank: Rank, count: int) -> str:
+    largest = sorted(_ordered(rank), key=lambda item: -item[1])[:count]
+    return "  ".join(f"{phase} {share(ratio)}" for phase, ratio in largest)
 
 
 def _legend(look: Look) -> Text | None:

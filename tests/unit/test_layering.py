@@ -11,7 +11,7 @@ PACKAGE = Path(octoscale.__file__).parent
 LAYERS = [
     ["cli"],
     ["quickstart", "doctor"],
-    ["orchestrate"],
+    ["orchestrate", "report"],
     ["train", "showcase", "noise", "top"],
     ["trained"],
     ["results", "resume", "journal", "feed", "geometry"],

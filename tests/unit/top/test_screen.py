@@ -16,9 +16,9 @@ from tests.unit.commands import Octoscale, refused
 from tests.unit.top.conftest import trained
 
 
-def text_of(look: Look) -> str:
+def text_of(look: Look, *, colours: bool = False) -> str:
     file = io.StringIO()
-    Console(file=file, width=120, color_system=None).print(render(look))
+    Console(file=file, width=120, color_system=None).print(render(look, colours=colours))
     return file.getvalue()
 
 
@@ -48,9 +48,17 @@ def test_everything_that_is_known_is_on_the_screen(look: Look) -> None:
 
 def test_a_bar_is_as_long_as_it_is_whatever_the_shares(look: Look) -> None:
     odd = Rank(0, "here:1", None, phases={"embed": 1 / 3, "mine": 1 / 3, "loss": 0.33, "new_phase": 0.0033})
-    (row,) = [line for line in text_of(replace(look, ranks=(odd,))).splitlines() if "here:1" in line]
+    (row,) = [line for line in text_of(replace(look, ranks=(odd,)), colours=True).splitlines() if "here:1" in line]
 
     assert row.count("█") + row.count("░") == 24
+    assert row.endswith("embed 33%  mine 33%  loss 33%")
+
+
+def test_without_colours_the_phases_are_words(look: Look) -> None:
+    text = text_of(look)
+
+    assert "█" not in text
+    assert "embed 40%  data_wait 20%  exchange 20%  second_pass 20%" in text
 
 
 def test_a_rank_that_does_not_answer_has_its_row(look: Look) -> None:
