@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import checkpoints, data, jobs, report, runs
-from octoscale.cli.console import errors, out
+from octoscale.cli import checkpoints, data, jobs, report, runs, watch
+from octoscale.cli.console import errors, out, output_of
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
 app = typer.Typer(
@@ -24,8 +24,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configurati
 
 # In the order of use.
 for command in (
-    data.pack, data.index, data.inspect, runs.train, runs.launch, jobs.submit, runs.evaluate, runs.noise,
-    report.report, runs.quickstart,
+    data.pack, data.index, data.inspect, watch.doctor, runs.train, runs.launch, jobs.submit, watch.top,
+    runs.evaluate, runs.noise, report.report, runs.quickstart,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs_app, name="jobs")
@@ -58,6 +58,7 @@ def main() -> None:
         app(prog_name="octoscale")
     except OctoscaleError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        output_of(as_json="--json" in sys.argv).event("error", message=str(error))
         failed = True
     if failed:
         # The error's frames held the process group, and gloo's threads abort at the end of the interpreter.

@@ -10,11 +10,11 @@ PACKAGE = Path(octoscale.__file__).parent
 # From the top down. A module may import what is on a lower line, and siblings on its own line inside one package.
 LAYERS = [
     ["cli"],
-    ["quickstart"],
+    ["quickstart", "doctor"],
     ["orchestrate", "report"],
-    ["train", "showcase", "noise"],
+    ["train", "showcase", "noise", "top"],
     ["trained"],
-    ["results", "resume", "journal", "feed"],
+    ["results", "resume", "journal", "feed", "geometry"],
     ["measured"],
     ["config"],
     ["step"],
@@ -30,7 +30,7 @@ RANK = {name: len(LAYERS) - number for number, layer in enumerate(LAYERS) for na
 OWNERS = {
     "fsspec": {"data/clients.py"},
     "obstore": {"data/objects_obstore.py"},
-    "prometheus_client": {"telemetry/metrics.py"},
+    "prometheus_client": {"telemetry/metrics.py", "telemetry/scrape.py"},
     "tensorboardX": {"telemetry/recorders.py"},
     "wandb": {"telemetry/trackers.py"},
     "mlflow": {"telemetry/trackers.py"},
