@@ -77,7 +77,7 @@ def export(
     if output.is_dir():
         raise OctoscaleError(f"OUTPUT: {output} is a folder; give the name of a file")
     trained = load_trained(target, best=best, step=step)
-    save_weights(trained.network.backbone, output)
+    save_weights(trained.network, output)
     out.print(f"wrote {output}: the weights after step {trained.step}", markup=False, soft_wrap=True)
 
 

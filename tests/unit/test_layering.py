@@ -18,7 +18,7 @@ LAYERS = [
     ["measured"],
     ["config"],
     ["step"],
-    ["checkpoint", "evaluate"],
+    ["checkpoint", "evaluate", "export"],
     ["distributed"],
     ["data"],
     ["augment", "degrade", "interruption", "loss", "models", "optimizer", "resilience", "telemetry"],
@@ -34,6 +34,11 @@ OWNERS = {
     "tensorboardX": {"telemetry/recorders.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
+    "onnx": {"export/writers.py"},
+    "onnxscript": {"export/writers.py"},
+    "onnxruntime": {"models/graph_file.py"},
+    "safetensors": {"export/writers.py", "models/state_file.py"},
+    "timm": {"models/registry.py"},
 }
 
 
