@@ -18,7 +18,7 @@ LAYERS = [
     ["measured"],
     ["config"],
     ["step"],
-    ["checkpoint", "evaluate", "heartbeat"],
+    ["checkpoint", "evaluate", "export", "heartbeat"],
     ["distributed"],
     ["data"],
     ["augment", "degrade", "interruption", "loss", "models", "optimizer", "resilience", "telemetry"],
@@ -36,6 +36,11 @@ OWNERS = {
     "mlflow": {"telemetry/trackers.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
+    "onnx": {"export/writers.py"},
+    "onnxscript": {"export/writers.py"},
+    "onnxruntime": {"models/graph_file.py"},
+    "safetensors": {"export/writers.py", "models/state_file.py"},
+    "timm": {"models/registry.py"},
 }
 
 
