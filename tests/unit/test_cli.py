@@ -68,7 +68,7 @@ def test_the_whole_way_from_faces_to_figures(
     scores: dict[str, Evaluation] = {}
     for name, arguments in {"start": [config], "newest": [run], "best": [run, "--best"]}.items():
         answer = call(
-            "evaluate", *arguments, "--json", tmp_path / f"out/{name}.json", "--figures", tmp_path / "figures"
+            "evaluate", *arguments, "--scores", tmp_path / f"out/{name}.json", "--figures", tmp_path / "figures"
         )
         assert answer.code == 0
         assert "Verification accuracy" in answer.out
@@ -180,6 +180,9 @@ def test_a_run_that_is_asked_to_stop_exits_with_75(
         ["jobs", "logs"],
         ["jobs", "stop"],
         ["evaluate"],
+        ["compare"],
+        ["embed"],
+        ["verify"],
         ["noise"],
         ["quickstart"],
         ["config"],
@@ -386,8 +389,8 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(
     verify = drawn_faces / "verify"
     own = ["--pairs", verify / "pairs.txt", "--images", verify]
     for option, path, text in (
-        ("--json", tmp_path / "file/scores.json", "cannot make the folder"),
-        ("--json", tmp_path, "is a folder; give the name of a file"),
+        ("--scores", tmp_path / "file/scores.json", "cannot make the folder"),
+        ("--scores", tmp_path, "is a folder; give the name of a file"),
         ("--figures", tmp_path / "file", "cannot make the folder"),
     ):
         refused(call("evaluate", write(), *own, option, path), option, text)

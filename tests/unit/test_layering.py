@@ -32,6 +32,7 @@ OWNERS = {
     "obstore": {"data/objects_obstore.py"},
     "prometheus_client": {"telemetry/metrics.py"},
     "tensorboardX": {"telemetry/recorders.py"},
+    "scipy": {"evaluate/protocols/matlab.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
 }
