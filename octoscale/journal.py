@@ -53,9 +53,9 @@ class Journal:
 
         return write
 
-    def committed(self, step: int, seconds: float) -> None:
+    def committed(self, step: int, seconds: float, size_bytes: int) -> None:
         """The state after `step` is safe. From any thread."""
-        self._measured.committed(seconds)
+        self._measured.committed(seconds, size_bytes)
         logger.info("committed step %d in %.2f s", step, seconds)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from octoscale.data.cache import caches
 from octoscale.data.loader import Batch
 from octoscale.data.prefetch import cache_lookups
 from octoscale.data.retry import counters
 from octoscale.distributed.world import World
+from octoscale.heartbeat import Heartbeat
 from octoscale.step import StepResult, TermMeans
 from octoscale.telemetry.diagnostics import Diagnostics
 from octoscale.telemetry.goodput import WallLedger
@@ -46,6 +48,7 @@ class Measured:
 
     Args:
         ledger: of the run's wall time.
+        former: the last sign of life of the attempt before; None where there is none.
         image_flops: of the model for one image, forward; None where they are not known.
         peak_flops: of this rank's device, per second.
     """
@@ -56,6 +59,7 @@ class Measured:
         ledger: WallLedger,
         world: World,
         *,
+        former: Heartbeat | None = None,
         image_flops: float | None = None,
         peak_flops: float | None = None,
     ) -> None:
@@ -64,6 +68,11 @@ class Measured:
         self._world = world
         self._image_flops = image_flops
         self._peak_flops = peak_flops
+        self._former = former
+        self._reached = 0 if former is None else former.reached
+        self.checkpoint_failures = 0
+        if former is not None:
+            self._fail(former.checkpoint_failures)
         # Of the step that the other ranks have not been told of: the phases, then two counts.
         self._untold = [0.0] * (len(PHASES) + 2)
 
@@ -103,6 +112,7 @@ class Measured:
         self._model_flops(len(batch.sample_ids), line.step_seconds + line.data_wait_seconds)
         self._device_memory()
         self._data()
+        self._after_a_restart(line.step)
         self._ledger.stopped("data_wait", line.data_wait_seconds)
         counts = (len(batch.substitutions), result.sent_bytes)
         self._untold = [*(phases.get(phase, 0.0) for phase in PHASES), *map(float, counts)]
@@ -138,10 +148,15 @@ class Measured:
         self._metrics.observe("octoscale_step_phase_seconds", seconds, phase="checkpoint")
         self._ledger.stopped("checkpoint", seconds)
 
-    def committed(self, seconds: float) -> None:
-        """A state is safe, `seconds` after it was to be."""
+    def committed(self, seconds: float, size_bytes: int) -> None:
+        """A state of so many bytes is safe, `seconds` after it was to be."""
         self._metrics.observe("octoscale_checkpoint_duration_seconds", seconds, stage="commit")
         self._metrics.set("octoscale_checkpoint_last_committed_timestamp_seconds", time.time())
+        self._metrics.set("octoscale_checkpoint_size_bytes", size_bytes)
+
+    def commit_failed(self) -> None:
+        """A commit has failed."""
+        self._fail(1)
 
     def evaluated(self, seconds: float, accuracy: Iterable[tuple[str, int, float]]) -> None:
         """An evaluation: mode, resolution and accuracy, 0–1."""
@@ -149,6 +164,18 @@ class Measured:
         self._ledger.stopped("evaluate", seconds)
         for mode, resolution, value in accuracy:
             self._metrics.set("octoscale_evaluation_accuracy_ratio", value, mode=mode, resolution=str(resolution))
+
+    def _fail(self, commits: int) -> None:
+        self.checkpoint_failures += commits
+        self._metrics.add("octoscale_checkpoint_failures_total", commits)
+
+    def _after_a_restart(self, step: int) -> None:
+        """What the end of the attempt before cost, known with this one's first step; then step by step."""
+        self._ledger.stepped()
+        if self._former is not None:
+            self._metrics.add("octoscale_steps_lost_total", max(0, self._former.step - (step - 1)))
+            self._former = None
+        self._metrics.add("octoscale_steps_replayed_total", step <= self._reached)
 
     def _model_flops(self, images: int, seconds: float) -> None:
         if self._image_flops is None:
@@ -170,6 +197,8 @@ class Measured:
         metrics = self._metrics
         for result, count in list(cache_lookups.items()):
             metrics.raise_to("octoscale_cache_lookups_total", count, result=result)
+        if held := list(caches):
+            metrics.set("octoscale_cache_bytes", sum(cache.stored_bytes for cache in held))
         for operation, counts in counters.snapshot().items():
             metrics.raise_to("octoscale_storage_requests_total", counts.requests, operation=operation)
             metrics.raise_to("octoscale_storage_failures_total", counts.failures, operation=operation)

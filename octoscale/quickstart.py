@@ -14,6 +14,7 @@ from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.report import render
 from octoscale.orchestrate.ray_train import launch
+from octoscale.report.page import write_report
 from octoscale.showcase import draw_an_octuplet
 from octoscale.train import train
 from octoscale.trained import load_trained
@@ -85,6 +86,8 @@ def run_quickstart(directory: Path, faces: Faces | None, *, workers: int, consol
     console.print(render(result.final, result.baseline))
     results = directory / "finetuned"
     draw_an_octuplet(load_trained(str(results)).network, config, results / "octuplet.png")
+    report = directory / "report.html"
+    write_report([str(results)], str(report))
     console.print("\nPictures:")
     for name, text in (
         ("accuracy_by_resolution.png", "accuracy by resolution, before and after"),
@@ -92,8 +95,9 @@ def run_quickstart(directory: Path, faces: Faces | None, *, workers: int, consol
         ("octuplet.png", "an octuplet of this data, as the loss sees it"),
     ):
         console.print(f"  {results / name}  {text}", soft_wrap=True, markup=False)
+    console.print(f"\nThe report, all of it on one page: {report}", soft_wrap=True, markup=False)
     console.print(
-        f"\nThe network: {results / 'weights.pt'}. The run again: octoscale train {results / 'config.yaml'}",
+        f"The network: {results / 'weights.pt'}. The run again: octoscale train {results / 'config.yaml'}",
         soft_wrap=True,
         markup=False,
     )

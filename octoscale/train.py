@@ -26,6 +26,7 @@ from octoscale.distributed.world import World, connected
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.feed import feed, open_data
+from octoscale.heartbeat import Heart, last_heartbeat
 from octoscale.interruption import Interruption, interruption
 from octoscale.journal import Journal
 from octoscale.measured import Measured, StepLine
@@ -93,12 +94,20 @@ def train(
         ledger = WallLedger(metrics, began=began, attempt=attempt.number)
         record = run_record(config, index)
         position = resume(checkpoints, engine, record, metrics)
-        ledger.go_on(record.get("ledger"))
+        former = world.broadcast(last_heartbeat(store, attempt.number) if world.is_main else None)
+        ledger.go_on(record.get("ledger"), last_sign=None if former is None else former.time)
         log_geometry(config, index, world, position)
         if world.is_main:
             store.write("config.yaml", config.to_yaml().encode())
 
-        measured = Measured(metrics, ledger, world, image_flops=flops, peak_flops=config.telemetry.peak_flops)
+        measured = Measured(
+            metrics, ledger, world, former=former, image_flops=flops, peak_flops=config.telemetry.peak_flops
+        )
+        heart = Heart(
+            store, attempt.number, former, lambda: measured.checkpoint_failures,
+            every_seconds=config.telemetry.heartbeat_seconds,
+        )  # fmt: skip
+        stack.callback(heart.stop)
         results = Results(store, config.evaluate, world, measured)
         if position.step == 0:
             results.evaluate(network, step=0)
@@ -115,6 +124,8 @@ def train(
         while not finished(config, position):
             ledger.started()
             position = train_one_step(config, world, engine, batches, position, journal)
+            if world.is_main:
+                heart.step(position.step)
             # After a commit that failed no more steps are to be lost: the next one, now, raises its fault.
             stopped = measured.together(
                 stop.asked or checkpoints.failed, step=position.step, global_batch_size=config.global_batch_size
@@ -128,7 +139,7 @@ def train(
                 checkpoints.commit(
                     engine.state_dict(), position, {**record, "ledger": ledger.record()}, score, last=ends,
                     first=journal.taken(position.step, is_main=world.is_main),
-                    then=partial(journal.committed, position.step),
+                    then=partial(journal.committed, position.step), failed=measured.commit_failed,
                 )  # fmt: skip
                 stall = time.perf_counter() - started
                 measured.stalled(stall)

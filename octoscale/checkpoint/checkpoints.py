@@ -52,7 +52,8 @@ class _Content:
     score: float | None
     last: bool
     first: Callable[[], None]
-    then: Callable[[float], None]
+    then: Callable[[float, int], None]
+    failed: Callable[[], None]
 
 
 class Checkpoints:
@@ -156,7 +157,8 @@ class Checkpoints:
         *,
         last: bool = False,
         first: Callable[[], None] = lambda: None,
-        then: Callable[[float], None] = lambda seconds: None,
+        then: Callable[[float, int], None] = lambda seconds, size_bytes: None,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         """Commit `state` (tensors, nested) and `record` (JSON) as `position.step`, then sweep what is no longer kept.
 
@@ -166,7 +168,9 @@ class Checkpoints:
         Args:
             last: the attempt ends here in good order.
             first: called on every rank before the parts are written, in the commit's thread.
-            then: called on every rank with the seconds it took, when the commit is there; in the commit's thread.
+            then: called on every rank with the seconds it took and the size of its parts in bytes, when the commit is
+                there; in the commit's thread.
+            failed: called on every rank when the commit has failed; in its thread.
 
         Raises:
             FencedError: a newer attempt of the run has begun.
@@ -175,7 +179,7 @@ class Checkpoints:
         started = time.perf_counter()
         self.wait()
         mine = self.attempt or self.claim()
-        content = _Content(state, position, record, score, last, first, then)
+        content = _Content(state, position, record, score, last, first, then, failed)
         if not self._config.asynchronous:
             self._commit(content, mine, started)
             return
@@ -183,6 +187,16 @@ class Checkpoints:
         self._background.start(partial(self._commit, content, mine, started))
 
     def _commit(self, content: _Content, mine: attempts.Claim, started: float) -> None:
+        try:
+            size_bytes = self._make(content, mine)
+        except FencedError:
+            raise
+        except Exception:  # Any: it is raised again where the commit is waited for.
+            content.failed()
+            raise
+        content.then(time.perf_counter() - started, size_bytes)
+
+    def _make(self, content: _Content, mine: attempts.Claim) -> int:
         prefix: Prefix = self._world.broadcast(Prefix.new(content.position.step, mine.number))
         what = f"commit {prefix.name}"
         with ExitStack() as stack:
@@ -197,7 +211,7 @@ class Checkpoints:
         with self._together(what):
             if self._world.is_main:
                 self._write_commit(prefix, mine, all_parts, content)
-        content.then(time.perf_counter() - started)
+        return sum(part["size"] for part in all_parts.values())
 
     def _write_commit(self, prefix: Prefix, mine: attempts.Claim, sent: dict[str, Any], content: _Content) -> None:
         data = manifest_bytes(sent, content.record, content.position)

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import checkpoints, compare, data, embed, jobs, runs
+from octoscale.cli import checkpoints, compare, data, embed, jobs, report, runs
 from octoscale.cli.console import errors, out
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
@@ -25,7 +25,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configurati
 # In the order of use.
 for command in (
     data.pack, data.index, data.inspect, runs.train, runs.launch, jobs.submit, runs.evaluate, compare.compare,
-    embed.embed, embed.verify, runs.noise, runs.quickstart,
+    report.report, embed.embed, embed.verify, runs.noise, runs.quickstart,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs_app, name="jobs")

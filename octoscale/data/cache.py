@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import numpy as np
 
@@ -47,6 +48,7 @@ class ShardCache:
         self._reserved_bytes = 0
         self._busy: set[int] = set()
         self._lock = threading.Lock()
+        caches.add(self)
 
     def check_room(self) -> None:
         """Raises where everything is to be kept and the disk is too small for what is missing."""
@@ -120,6 +122,11 @@ class ShardCache:
     def give_up(self) -> None:
         """Let what is being fetched end soon, as a failure."""
         self._source.stop.set()
+
+    @property
+    def stored_bytes(self) -> int:
+        """What is there of all shards."""
+        return int(self._stored.sum())
 
     @property
     def is_complete(self) -> bool:
@@ -230,3 +237,7 @@ class ShardCache:
             f"{self._sizes.sum() / 2**30:.1f} GiB, {free_bytes / 2**30:.1f} GiB are free; choose another "
             "data.cache_dir, or set data.mode=windowed and data.cache_bytes"
         )
+
+
+# Those of this process, for others to poll.
+caches: WeakSet[ShardCache] = WeakSet()

@@ -6,6 +6,7 @@ allows. Ray 2.60 has no public setting for a policy, hence the two private names
 
 import logging
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import ray
@@ -23,28 +24,33 @@ from octoscale.telemetry.logging import set_up_logging
 
 logger = logging.getLogger(__name__)
 
+# A busy node may take seconds.
+_ANSWER_SECONDS = 5.0
+
 
 class ElasticTrainer(ray.train.torch.TorchTrainer):
-    """Ray's trainer, with a worker group of one of `sizes`."""
+    """Ray's trainer, with a worker group of one of `sizes`; `run`: the same for all attempts, another for others."""
 
-    def __init__(self, *arguments: Any, sizes: list[int], bell: str, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, sizes: list[int], bell: str, run: str, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._sizes = sizes
-        self._bell = bell
+        self._sizes, self._bell, self._run = sizes, bell, run
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        policy = DividingPolicy(self.scaling_config, self._sizes, self._bell)
+        policy = DividingPolicy(self.scaling_config, self._sizes, self._bell, self._run)
         return super()._initialize_and_run_controller(**{**parts, "scaling_policy": policy})
 
 
 class DividingPolicy(ElasticScalingPolicy):
     """In Ray's controller: as many workers as the nodes that stay can hold and the batch allows."""
 
-    def __init__(self, scaling_config: ray.train.ScalingConfig, sizes: list[int], bell: str) -> None:
+    def __init__(self, scaling_config: ray.train.ScalingConfig, sizes: list[int], bell: str, run: str) -> None:
         super().__init__(scaling_config)
-        self._sizes = sizes
-        self._bell = bell
+        self._sizes, self._bell, self._run = sizes, bell, run
         self._said: tuple[int, int] | None = None
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        # Under a name of its own, what a killed driver had asked for would be kept for it for three minutes.
+        super().after_controller_start(SimpleNamespace(run_id=self._run))
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         decision = super().make_decision_for_non_running_worker_group()
@@ -63,8 +69,22 @@ class DividingPolicy(ElasticScalingPolicy):
             ring(self._bell, f"there is room for {decision.num_workers} workers")
         return NoopDecision()
 
+    def _get_reserved_resources(self) -> dict[str, dict[str, float]] | None:
+        """What the cluster has for this run, by node; None where it cannot be told now."""
+        now = time.monotonic()
+        if now - self._latest_reserved_resources_query_time >= self.GET_RESERVED_RESOURCES_INTERVAL_S:
+            # Without `recompute` the answer is up to 20 s old: a run would start without a node that has just come.
+            answer = self._autoscaling_coordinator.get_reserved_resources.remote(self._requester_id, recompute=True)
+            self._latest_reserved_resources = None
+            try:
+                self._latest_reserved_resources = ray.get(answer, timeout=_ANSWER_SECONDS)
+            except ray.exceptions.RayError as error:
+                logger.warning("the cluster does not tell what it has, asking again: %s", error)
+            self._latest_reserved_resources_query_time = time.monotonic()
+        return self._latest_reserved_resources
+
     def _count_possible_workers(self, reserved_resources: dict[str, dict[str, float]]) -> int:
-        # Ray's view is up to 20 s old, and holds nodes that are about to be taken away.
+        # Among them are nodes that are about to be taken away.
         leaving = ray._private.state.state.get_draining_nodes()
         staying = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - leaving.keys()
         there = {node: resources for node, resources in reserved_resources.items() if node in staying}

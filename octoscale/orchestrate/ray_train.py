@@ -115,8 +115,8 @@ def _trainer(
 ) -> ray.train.torch.TorchTrainer:
     settings = config.resilience
     elastic = len(sizes) > 1
-    trainer = partial(ElasticTrainer, sizes=sizes, bell=bell_name) if elastic else ray.train.torch.TorchTrainer
-    return trainer(
+    following = partial(ElasticTrainer, sizes=sizes, bell=bell_name, run=config.directory)
+    return (following if elastic else ray.train.torch.TorchTrainer)(
         _train_worker,
         train_loop_config={"config": config.model_dump(mode="json"), "quiet": quiet, "bell": bell_name},
         torch_config=ray.train.torch.TorchConfig(timeout_s=int(settings.rendezvous_timeout_seconds)),

@@ -16,6 +16,7 @@ class TelemetryConfig(Settings):
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(0, ge=0, le=65535, description="rank r serves port + r; 0: any free port")
     folder: str | None = Field(None, description="local folder of targets and files; by default one in the run's own")
+    heartbeat_seconds: float = Field(10.0, gt=0, description="how often the next attempt is told how far this one is")
     diagnose_every_steps: int = Field(50, ge=1, description="how often effective rank and hubs are measured")
     peak_flops: float | None = Field(None, gt=0, description="of one device, per second, for octoscale_mfu_ratio")
     log_every_steps: int = Field(10, ge=1)

@@ -29,6 +29,7 @@ METRICS = (
     Metric("histogram", "octoscale_step_phase_seconds", "Time of a step's phase", ("phase",)),
     Metric("counter", "octoscale_wall_seconds_total", "Wall time of the run, over all attempts", ("state",)),
     Metric("gauge", "octoscale_goodput_ratio", "Share of the run's wall time that advanced the training"),
+    Metric("gauge", "octoscale_recovery_seconds", "From the last sign of the attempt before to this one's first step"),
     # Progress.
     Metric("counter", "octoscale_steps_total", "Optimizer steps done by this process"),
     Metric("counter", "octoscale_steps_skipped_total", "Steps skipped because fp16 gradients overflowed"),
@@ -38,6 +39,8 @@ METRICS = (
     Metric("gauge", "octoscale_world_size", "Ranks of this attempt"),
     Metric("gauge", "octoscale_attempt", "Number of this attempt, from 1"),
     Metric("counter", "octoscale_restarts_total", "Times that the run was started again, over all attempts"),
+    Metric("counter", "octoscale_steps_lost_total", "Steps that the attempt before had done beyond its commit"),
+    Metric("counter", "octoscale_steps_replayed_total", "Steps that an earlier attempt had done already"),
     # The loss and its mining.
     Metric("gauge", "octoscale_loss", "Octuplet loss by term, mean over the global batch", ("term",)),
     Metric("gauge", "octoscale_triplet_active_ratio", "Anchors whose triplet is inside the margin", ("term",)),
@@ -59,6 +62,7 @@ METRICS = (
     Metric("gauge", "octoscale_loader_queue_depth", "Batches ready when the last one was taken"),
     Metric("counter", "octoscale_quarantined_samples_total", "Planned images of this rank that another stood in for"),
     Metric("counter", "octoscale_cache_lookups_total", "Shards that a batch looked for in the cache", ("result",)),
+    Metric("gauge", "octoscale_cache_bytes", "Bytes of shards in the cache of this rank's node"),
     Metric("counter", "octoscale_storage_requests_total", "Requests to storages, with retries", ("operation",)),
     Metric("counter", "octoscale_storage_retries_total", "Requests made again", ("operation", "cause")),
     Metric("counter", "octoscale_storage_failures_total", "Operations that failed for good", ("operation",)),
@@ -67,6 +71,8 @@ METRICS = (
     # Commits and evaluations.
     Metric("histogram", "octoscale_checkpoint_duration_seconds", "Wall time of a stage of a commit", ("stage",)),
     Metric("gauge", "octoscale_checkpoint_last_committed_timestamp_seconds", "Unix time of the last commit"),
+    Metric("gauge", "octoscale_checkpoint_size_bytes", "Size of the last commit"),
+    Metric("counter", "octoscale_checkpoint_failures_total", "Commits that failed, over all attempts"),
     Metric("counter", "octoscale_checkpoint_corrupt_total", "Commits found damaged when resuming"),
     Metric("gauge", "octoscale_evaluation_accuracy_ratio", "10-fold verification accuracy", ("mode", "resolution")),
     # The device.

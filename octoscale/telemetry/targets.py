@@ -20,15 +20,16 @@ def registered(folder: Path, *, run: str, rank: int, world_size: int, address: s
     """Name `address` (host:port) in ``folder/RUN-RANK.json`` while the block runs; Prometheus reads ``folder/*.json``.
 
     The file appears whole, replaces that of the rank's attempt before, and is held locked: what a killed process
-    left is known by nobody holding it, and goes. So do the ranks that a smaller attempt no longer has.
+    left is known by nobody holding it, and goes. So do the ranks that a smaller attempt no longer has. A rank that
+    ends by an error leaves its file until then: a target that does not answer is what an alert can see.
 
     Raises:
         OctoscaleError: the folder cannot be written.
     """
     path = folder / f"{_slug(run)}-{rank:05d}.json"
     temporary = path.with_suffix(f".{os.getpid()}.partial")
-    # No labels: the metrics have `run` and `rank` themselves.
-    text = json.dumps([{"targets": [address]}]) + "\n"
+    # The labels are those that the metrics have themselves: `up`, which Prometheus adds, has them too.
+    text = json.dumps([{"targets": [address], "labels": {"run": run, "rank": str(rank)}}]) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder, run, world_size)
@@ -43,12 +44,16 @@ def registered(folder: Path, *, run: str, rank: int, world_size: int, address: s
         file.write(text)
         file.flush()
         temporary.replace(path)
+        failed = False
         try:
             yield path
+        except Exception:
+            failed = True
+            raise
         finally:
             # Not that of an attempt that has taken the place meanwhile.
             with suppress(FileNotFoundError):
-                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                if not failed and os.path.samestat(path.stat(), os.fstat(file.fileno())):
                     path.unlink()
 
 

@@ -136,7 +136,7 @@ def test_prometheus_follows_a_run_that_is_killed_and_started_again(tmp_path: Pat
         with endless_run(tmp_path, values) as run:
             (restarts,) = wait_for(ask, "octoscale_restarts_total > 0", run)
             assert restarts[1] == 1
-            wait_for(ask, 'octoscale_wall_seconds_total{state="lost"} > 0', run)
+            wait_for(ask, 'octoscale_wall_seconds_total{state="rework"} > 0', run)
             assert 0 < ask("octoscale_goodput_ratio")[0][1] < 1
             # One target: that of the killed process is gone.
             assert len(list((tmp_path / "run/telemetry/targets").iterdir())) == 1

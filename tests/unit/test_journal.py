@@ -119,7 +119,7 @@ def test_a_step_is_measured_shown_and_now_and_then_logged(
     journal = journal_in(tmp_path, metrics, shown)
     for step in (1, 2, 3):
         journal.step(line(step), batch())
-    journal.committed(3, 0.5)
+    journal.committed(3, 0.5, 1000)
 
     assert shown.calls[0] == (1, "loss 0.5000  active 50%  0.30 s/step")
     assert [done for done, _ in shown.calls] == [1, 2, 3]

@@ -1,5 +1,6 @@
 """What a step, a commit and an evaluation become in the metrics of a rank; several ranks: tests/distributed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from octoscale.data.loader import Batch
 from octoscale.data.reader import Substitution
 from octoscale.distributed.world import World
+from octoscale.heartbeat import Heartbeat
 from octoscale.measured import Measured, StepLine
 from octoscale.step import StepResult, TermMeans
 from octoscale.telemetry.diagnostics import Diagnostics
@@ -69,7 +71,8 @@ def test_commits_and_evaluations_are_measured() -> None:
     ledger = WallLedger(metrics)
     measured = Measured(metrics, ledger, World())
     measured.stalled(0.5)
-    measured.committed(2.0)
+    measured.committed(2.0, 1000)
+    measured.commit_failed()
     measured.evaluated(3.0, [("cross", 7, 0.875)])
 
     def value(name: str, **labels: str) -> Any:
@@ -79,5 +82,21 @@ def test_commits_and_evaluations_are_measured() -> None:
     assert value("octoscale_step_phase_seconds_sum", phase="evaluate") == 3
     assert value("octoscale_checkpoint_duration_seconds_sum", stage="commit") == 2
     assert value("octoscale_checkpoint_last_committed_timestamp_seconds") > 0
+    assert value("octoscale_checkpoint_size_bytes") == 1000
+    assert value("octoscale_checkpoint_failures_total") == measured.checkpoint_failures == 1
     assert value("octoscale_evaluation_accuracy_ratio", mode="cross", resolution="7") == 0.875
     assert ledger.seconds()["checkpoint"] == 0.5
+
+
+def test_a_restart_tells_what_was_lost_and_what_is_done_again() -> None:
+    metrics = Metrics(run="test", rank=0)
+    # An earlier attempt came to step 9; the one before this to 7; this one goes on from 4.
+    former = Heartbeat(attempt=2, step=7, time=1000.0, reached=9, checkpoint_failures=1)
+    measured = Measured(metrics, WallLedger(metrics), World(), former=former)
+    for step in range(5, 13):
+        measured.step(replace(line_of(0), step=step), batch_of(0))
+
+    labels = {"run": "test", "rank": "0"}
+    assert metrics.registry.get_sample_value("octoscale_steps_lost_total", labels) == 3
+    assert metrics.registry.get_sample_value("octoscale_steps_replayed_total", labels) == 5
+    assert metrics.registry.get_sample_value("octoscale_checkpoint_failures_total", labels) == 1

@@ -40,6 +40,33 @@ def test_each_rank_is_a_target_as_long_as_it_lives(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_target_has_the_labels_of_its_metrics(tmp_path: Path) -> None:
+    with registered(tmp_path, run="runs/a", rank=1, world_size=2, address="here:1") as path:
+        (entry,) = json.loads(path.read_text())
+    assert entry["labels"] == {"run": "runs/a", "rank": "1"}
+
+
+def test_a_rank_that_ends_by_an_error_stays_a_target_until_the_next_start(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError),
+        registered(tmp_path, run="runs/a", rank=0, world_size=1, address="here:1"),
+    ):
+        raise RuntimeError
+    assert targets_in(tmp_path) == ["here:1"]
+    with registered(tmp_path, run="runs/a", rank=0, world_size=1, address="here:2"):
+        assert targets_in(tmp_path) == ["here:2"]
+    assert targets_in(tmp_path) == []
+
+
+def test_ctrl_c_is_no_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        registered(tmp_path, run="runs/a", rank=0, world_size=1, address="here:1"),
+    ):
+        raise KeyboardInterrupt
+    assert targets_in(tmp_path) == []
+
+
 def test_runs_share_a_folder(tmp_path: Path) -> None:
     with (
         registered(tmp_path, run="s3://bucket/a", rank=0, world_size=1, address="here:1"),
