@@ -105,6 +105,9 @@ class Config(Settings):
             "evaluate.pairs": evaluate and evaluate.pairs,
             "evaluate.images": evaluate and evaluate.images,
         }
+        for name, data in (evaluate.benchmarks if evaluate else {}).items():
+            places[f"evaluate.benchmarks.{name}.pairs"] = data.pairs
+            places[f"evaluate.benchmarks.{name}.images"] = data.images
         return {key: place for key, place in places.items() if isinstance(place, str) and "://" not in place}
 
     def to_yaml(self) -> str:

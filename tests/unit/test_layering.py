@@ -34,6 +34,7 @@ OWNERS = {
     "tensorboardX": {"telemetry/recorders.py"},
     "wandb": {"telemetry/trackers.py"},
     "mlflow": {"telemetry/trackers.py"},
+    "scipy": {"evaluate/protocols/matlab.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
     "onnx": {"export/writers.py"},
