@@ -127,6 +127,12 @@ def inherited(store: Store) -> Inheritance | None:
     return None
 
 
+def claims(store: Store) -> list[Claim]:
+    """The last few starts of the run, oldest first."""
+    found = [_read(store, f"attempts/{number:06d}.json", Claim) for number in sorted(_numbers(store))]
+    return [claim for claim in found if claim is not None]
+
+
 def sweep_claims(store: Store, mine: Claim) -> None:
     """Delete the claims of long ago, not the last few."""
     for number in sorted(_numbers(store))[:-KEEP_CLAIMS]:

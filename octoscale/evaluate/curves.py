@@ -5,6 +5,7 @@ threshold. Genuine pairs accepted: true accept rate (TAR). Impostor pairs accept
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +113,20 @@ def tar_at_far(distances: ArrayLike, same: ArrayLike, far: float) -> float | Non
         return 1.0
     # Any threshold below the first impostor that is one too many accepts at most `allowed` of them.
     return float(np.mean(values[genuine] < impostors[allowed]))
+
+
+def tar_of_curve(curve: Sequence[tuple[float, float]], fars: ArrayLike) -> NDArray[np.float64]:
+    """The TAR that a curve of corners, as `thinned` gives them, allows at each false accept rate; not interpolated.
+
+    Args:
+        curve: (FAR, TAR), ascending, the first with FAR 0.
+        fars: [n].
+    """
+    far, tar = np.array(curve, np.float64).T
+    # The slack keeps a rate that is a corner's own from falling left of it by rounding.
+    corner = np.searchsorted(far, np.asarray(fars, np.float64) * (1 + 1e-9), side="right") - 1
+    allowed: NDArray[np.float64] = tar[corner]
+    return allowed
 
 
 def thinned(curve: Roc, points: int = 100) -> tuple[tuple[float, float], ...]:

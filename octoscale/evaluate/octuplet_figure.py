@@ -1,5 +1,6 @@
 """An octuplet as the paper's figure 1 shows it: eight images and four triplets."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,21 @@ def draw_octuplet(
         path: a local file to write.
     """
     _octuplet(high, low, anchor, positive, negatives, distances).savefig(path, dpi=150)
+
+
+def octuplet_jpeg(
+    high: Tensor,
+    low: Tensor,
+    anchor: int,
+    positive: int,
+    negatives: Mapping[str, int],
+    distances: Mapping[str, tuple[float, float]],
+) -> bytes:
+    """The picture of `draw_octuplet` as a JPEG, of a size for a page."""
+    buffer = io.BytesIO()
+    figure = _octuplet(high, low, anchor, positive, negatives, distances)
+    figure.savefig(buffer, format="jpeg", dpi=110, pil_kwargs={"quality": 85})
+    return buffer.getvalue()
 
 
 def _octuplet(

@@ -46,7 +46,7 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         threads = max(1, (os.cpu_count() or 1) // workers)
         variables = {
             "GLOO_SOCKET_IFNAME": "lo",
-            "OMP_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
             # Nobody takes the machine away from a cluster of one.
             "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
             # There is no dashboard, and a helper of Ray Train's is not to look for one: it ends with a traceback

@@ -68,7 +68,7 @@ def test_the_whole_way_from_faces_to_figures(
     scores: dict[str, Evaluation] = {}
     for name, arguments in {"start": [config], "newest": [run], "best": [run, "--best"]}.items():
         answer = call(
-            "evaluate", *arguments, "--json", tmp_path / f"out/{name}.json", "--figures", tmp_path / "figures"
+            "evaluate", *arguments, "--scores", tmp_path / f"out/{name}.json", "--figures", tmp_path / "figures"
         )
         assert answer.code == 0
         assert "Verification accuracy" in answer.out
@@ -110,8 +110,9 @@ def test_noise_writes_a_ledger_of_the_network_and_the_data_set(call: Octoscale, 
             assert call("train", config).code == 0
 
     answer = call("noise", config, "seed=3", "--output", tmp_path / "other", "--epochs", 2, "--batch", 16, "--json")
-    document = json.loads(answer.out)
-    assert document == json.loads((tmp_path / "other/noise.json").read_text())
+    document = json.loads(answer.out.splitlines()[-1])
+    written = json.loads((tmp_path / "other/noise.json").read_text())
+    assert document == {"event": "noise", "url": str(tmp_path / "other"), **written}
     assert (document["survey"]["global_batch_size"], document["survey"]["anchors"] % 16) == (16, 0)
 
 
@@ -132,7 +133,8 @@ def test_config_show_prints_what_resolves_as_yaml_and_json(call: Octoscale, writ
     shown = yaml.safe_load(answer.out)
     assert (shown["optimizer"]["learning_rate"], shown["steps"], shown["loss"]["metric"]) == (0.25, 9, "euclidean")
 
-    assert json.loads(call("config", "show", config, "optimizer.learning_rate=0.25", "steps=9", "--json").out) == shown
+    answer = call("config", "show", config, "optimizer.learning_rate=0.25", "steps=9", "--json")
+    assert json.loads(answer.out) == {"event": "config", "config": shown}
 
 
 def test_overrides_reach_the_training(call: Octoscale, write: Any, tmp_path: Path) -> None:
@@ -171,6 +173,8 @@ def test_a_run_that_is_asked_to_stop_exits_with_75(
         ["pack"],
         ["index"],
         ["inspect"],
+        ["doctor"],
+        ["top"],
         ["train"],
         ["launch"],
         ["submit"],
@@ -180,6 +184,9 @@ def test_a_run_that_is_asked_to_stop_exits_with_75(
         ["jobs", "logs"],
         ["jobs", "stop"],
         ["evaluate"],
+        ["compare"],
+        ["embed"],
+        ["verify"],
         ["noise"],
         ["quickstart"],
         ["config"],
@@ -386,8 +393,8 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(
     verify = drawn_faces / "verify"
     own = ["--pairs", verify / "pairs.txt", "--images", verify]
     for option, path, text in (
-        ("--json", tmp_path / "file/scores.json", "cannot make the folder"),
-        ("--json", tmp_path, "is a folder; give the name of a file"),
+        ("--scores", tmp_path / "file/scores.json", "cannot make the folder"),
+        ("--scores", tmp_path, "is a folder; give the name of a file"),
         ("--figures", tmp_path / "file", "cannot make the folder"),
     ):
         refused(call("evaluate", write(), *own, option, path), option, text)

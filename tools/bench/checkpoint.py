@@ -102,7 +102,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.barh(row, stall, left=step, color="#ee6677", height=0.6)
         label = f" {step:.0f} ms" + (f" + {stall:.1f} ms ({100 * stall / step:.1f} %)" if stall else "")
         axes.text(step + stall, row, label, va="center")
-    axes.set_yticks(range(len(WAYS)), [f"{name} commits" if name == "none" else name for name in WAYS])
+    axes.set_yticks(range(len(WAYS)), ["no commits" if name == "none" else name for name in WAYS])
     axes.set_xlim(0, step * 2.2)
     axes.set_xlabel("ms: a step (blue), and the stall of the training for a commit after it (red)")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
 """Throughput of the same run under Ray Train and under torchrun, side by side.
 
-    python tools/bench/launchers.py [--workers 2] [--batch 64] [--steps 60] [--rounds 3]
+    python tools/bench/launchers.py [--workers 2] [--threads 1] [--batch 64] [--steps 60] [--rounds 3]
 
 Prints JSON: images per second of the run's steps (the first ten and the start of the workers are left out), and the
 ratio of the medians. The two take turns, so that a busy machine slows both; read the ratio, not the numbers. Ray runs
@@ -38,13 +38,12 @@ def command_of(launcher: str, config: Path, workers: int) -> list[str]:
             f"--nproc-per-node={workers}", "-m", "octoscale.cli", "train", str(config), "--quiet"]  # fmt: skip
 
 
-def images_per_second(launcher: str, values: dict[str, Any], workers: int, folder: Path) -> float:
-    """One run; the median of its steps, data included."""
+def images_per_second(launcher: str, values: dict[str, Any], workers: int, threads: int, folder: Path) -> float:
+    """One run, with `threads` for each rank; the median of its steps, data included."""
     with tempfile.TemporaryDirectory(dir=folder) as directory:
         config = Path(directory, "run.yaml")
         config.write_text(yaml.safe_dump({**values, "directory": f"{directory}/run"}))
-        # The same threads for each: the machine's, shared among the ranks.
-        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         subprocess.run(command_of(launcher, config, workers), check=True, env=environment, stdout=subprocess.DEVNULL)
         steps = read_journal(Store(f"{directory}/run"))[WARM_UP_STEPS:]
     batch: int = values["global_batch_size"]
@@ -54,10 +53,12 @@ def images_per_second(launcher: str, values: dict[str, Any], workers: int, folde
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="of a rank; by default the machine's, shared among the ranks")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    threads = arguments.threads or max(1, (os.cpu_count() or 1) // arguments.workers)
     rates: dict[str, list[float]] = {"torchrun": [], "ray": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -78,11 +79,12 @@ def main() -> None:
         }
         for _ in range(arguments.rounds):
             for launcher, found in rates.items():
-                found.append(images_per_second(launcher, values, arguments.workers, folder))
+                found.append(images_per_second(launcher, values, arguments.workers, threads, folder))
     medians = {launcher: statistics.median(found) for launcher, found in rates.items()}
     result = {
         "machine": describe_machine(torch.device("cpu")),
         "workers": arguments.workers,
+        "threads_per_worker": threads,
         "global_batch_size": arguments.batch,
         "steps": arguments.steps - WARM_UP_STEPS,
         "versions": {"ray": version("ray"), "torch": torch.__version__},
