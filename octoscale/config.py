@@ -20,6 +20,7 @@ from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.loss.config import LossConfig
 from octoscale.models.config import ModelConfig
+from octoscale.models.graph_file import is_graph_file
 from octoscale.optimizer import OptimizerConfig, ScheduleConfig
 from octoscale.resilience import ResilienceConfig
 from octoscale.settings import Settings
@@ -97,12 +98,16 @@ class Config(Settings):
             "directory": self.directory,
             "data.url": self.data.url,
             "data.cache_dir": self.data.cache_dir,
+            "model.name": self.model.name if is_graph_file(self.model.name) else None,
             "model.weights": self.model.weights,
             "checkpoint.url": self.checkpoint.url,
             "telemetry.folder": self.telemetry.folder,
             "evaluate.pairs": evaluate and evaluate.pairs,
             "evaluate.images": evaluate and evaluate.images,
         }
+        for name, data in (evaluate.benchmarks if evaluate else {}).items():
+            places[f"evaluate.benchmarks.{name}.pairs"] = data.pairs
+            places[f"evaluate.benchmarks.{name}.images"] = data.images
         return {key: place for key, place in places.items() if isinstance(place, str) and "://" not in place}
 
     def to_yaml(self) -> str:

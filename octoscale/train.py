@@ -31,7 +31,7 @@ from octoscale.heartbeat import Heart, last_heartbeat
 from octoscale.interruption import Interruption, interruption
 from octoscale.journal import Journal
 from octoscale.measured import Measured, StepLine
-from octoscale.models import FaceNetwork, set_training
+from octoscale.models import FaceNetwork, recompute_activations, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
@@ -42,7 +42,7 @@ from octoscale.telemetry.goodput import WallLedger
 from octoscale.telemetry.output import Tell, silent
 from octoscale.telemetry.pace import Pace
 from octoscale.telemetry.progress import training
-from octoscale.trained import configured_network
+from octoscale.trained import configured_network, with_what_weights_say
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ def train(
     timeout, alone_too = config.resilience.process_group_timeout_seconds, config.engine == "deepspeed"
     with connected(world, timeout_seconds=timeout, alone_too=alone_too), ExitStack() as stack:
         began = time.time()
+        config = with_what_weights_say(config)
         data = open_data(config)
         index = data.index
         check_same_data(index, world)
@@ -97,7 +98,7 @@ def train(
         folder = store.local_path() if store.is_local else None
         metrics = stack.enter_context(
             exported(config.telemetry, run=config.directory, run_folder=folder, rank=world.rank,
-                     world_size=world.world_size)
+                     world_size=world.world_size, settings=config.model_dump(mode="json"))
         )  # fmt: skip
         ledger = WallLedger(metrics, began=began, attempt=attempt.number)
         record = run_record(config, index)
@@ -206,6 +207,8 @@ def build_network(config: Config, world: World) -> FaceNetwork:
     # PyTorch's annotations leave this form out.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_training(network, config.model.batch_norm, world.group)
+    if config.model.activation_checkpointing:
+        recompute_activations(network)
     return network
 
 

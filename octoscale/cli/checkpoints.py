@@ -76,7 +76,7 @@ def export(
     if output.is_dir():
         raise OctoscaleError(f"OUTPUT: {output} is a folder; give the name of a file")
     trained = load_trained(target, best=best, step=step)
-    save_weights(trained.network.backbone, output)
+    save_weights(trained.network, output)
     text = f"wrote {output}: the weights after step {trained.step}"
     answer(output_of(as_json=as_json), "exported", text, path=str(output), step=trained.step)
 

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import checkpoints, data, jobs, report, runs, watch
+from octoscale.cli import checkpoints, compare, data, embed, jobs, report, runs, watch, weights
 from octoscale.cli.console import errors, out, output_of
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
@@ -25,7 +25,8 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configurati
 # In the order of use.
 for command in (
     data.pack, data.index, data.inspect, watch.doctor, runs.train, runs.launch, jobs.submit, watch.top,
-    runs.evaluate, runs.noise, report.report, runs.quickstart,
+    runs.evaluate, compare.compare, report.report, embed.embed, embed.verify, runs.noise,
+    weights.export, runs.quickstart,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs_app, name="jobs")
@@ -36,6 +37,7 @@ jobs_app.command("stop")(jobs.jobs_stop)
 app.add_typer(config_app, name="config")
 config_app.command("show")(runs.config_show)
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(show: bool) -> None:

@@ -95,40 +95,66 @@ def evaluate(
     target: Annotated[
         str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
     ],
-    pairs: Annotated[str | None, typer.Option(help="LFW-form pairs.txt; else the configured one.")] = None,
-    images: Annotated[str | None, typer.Option(help="Folder with NAME/NAME_0001.jpg.")] = None,
+    pairs: Annotated[str | None, typer.Option(help="List of pairs; else the configured one.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder of the images that it names.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Form of the list: lfw, calfw, cfp_fp, csv, … (docs/evaluation.md).")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="One of evaluate.benchmarks, or all; may be repeated.")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Add the mirror image's embedding, or not.")
+    ] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option(min=1, help="Instead of the configured ones, px; may be repeated.")
+    ] = None,
+    align: Annotated[bool, typer.Option("--align", help="IJB: align the loose crops by their landmarks.")] = False,
     scores: Annotated[Path | None, typer.Option(help="Write the scores here, as JSON.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Draw the ROC curves into this folder.")] = None,
     best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scores in the run, for octoscale compare.")] = False,
 ) -> None:
-    """Verification accuracy at every resolution, cross- and same-resolution."""
+    """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace)."""
+    from octoscale.cli.sets import GALLERIES, TEMPLATES, SetOptions, evaluate_set
     from octoscale.distributed.world import World, default_device
-    from octoscale.evaluate.config import EvaluateConfig
+    from octoscale.evaluate.chosen import chosen
     from octoscale.evaluate.evaluation import Verification
-    from octoscale.evaluate.report import draw_roc, render, write_json
+    from octoscale.evaluate.kept import keep_scores, write_scores
+    from octoscale.evaluate.report import draw_roc, render
     from octoscale.trained import load_trained
 
     trained = load_trained(target, best=best)
-    configured = trained.config.evaluate
-    if configured is None and (pairs is None or images is None):
-        raise OctoscaleError(f"{target} configures no evaluation; give --pairs and --images")
-    given = {key: value for key, value in (("pairs", pairs), ("images", images)) if value is not None}
-    settings = EvaluateConfig.model_validate({**(configured.model_dump() if configured else {}), **given})
     for option, folder in (("--scores", scores and scores.parent), ("--figures", figures)):
         if folder is not None:
             make_writable(folder, option)
     if scores is not None and scores.is_dir():
         raise OctoscaleError(f"--scores: {scores} is a folder; give the name of a file")
-    device = default_device(0)
-    evaluation = Verification.load(settings).evaluate(
-        trained.network.to(device), World(device=device), step=trained.step
-    )
-    out.print(render(evaluation))
+    world = World(device=default_device(0))
+    network = trained.network.to(world.device)
+    if protocol in (*TEMPLATES, *GALLERIES):
+        if pairs is None or images is None:
+            raise OctoscaleError(f"--protocol {protocol} takes --pairs, its file or folder, and --images")
+        evaluate_set(trained, SetOptions(protocol, pairs, images, resolution or (), flip, align), world, scores)
+        return
+    wanted = chosen(
+        trained.config.evaluate, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
+        flip=flip, resolutions=resolution or (),
+    )  # fmt: skip
+    found = []
+    for name, settings in wanted.items():
+        evaluation = Verification.load(settings).evaluate(network, world, step=trained.step, name=name)
+        found.append(evaluation)
+        out.print(render(evaluation))
+        if figures is not None:
+            path = figures / ("roc.png" if len(wanted) == 1 else f"roc_{name}.png")
+            draw_roc(evaluation, path)
+            out.print(f"wrote {path}", markup=False, soft_wrap=True)
     if scores is not None:
-        write_json(evaluation, scores)
-    if figures is not None:
-        draw_roc(evaluation, figures / "roc.png")
-        out.print(f"wrote {figures / 'roc.png'}", markup=False, soft_wrap=True)
+        write_scores(found, scores)
+    if keep:
+        run = trained.config.directory if target.endswith((".yaml", ".yml")) else target
+        keep_scores(found, run)
 
 
 def noise(

@@ -1,9 +1,9 @@
 """How well a network verifies faces at every resolution."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from octoscale.degrade import degrade
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.confidence import confidence_intervals, resamples
 from octoscale.evaluate.config import EvaluateConfig, Mode
 from octoscale.evaluate.curves import area_under_curve, equal_error_rate, roc, tar_at_far, thinned
-from octoscale.evaluate.protocols import Pairs, load_images, read_pairs
-from octoscale.evaluate.verification import accuracy_10fold, cosine_distances
+from octoscale.evaluate.embedding import embed, evaluating
+from octoscale.evaluate.protocols import Pairs, load_pairs
+from octoscale.evaluate.verification import accuracy_10fold, best_threshold, cosine_distances, decisions
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Score:
     area_under_curve: float
     tar_at_far: dict[float, float | None]  # None: too few impostor pairs for this false accept rate
     curve: tuple[tuple[float, float], ...]  # (FAR, TAR) of the ROC, ascending, thinned for drawing
+    # The distance that judges most of all pairs rightly; None: accepting nobody or everybody is as good.
+    threshold: float | None = None
+    # 95 %, by `confidence_intervals`' names; empty where they were not asked for.
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Evaluation:
     impostor_pairs: int
     mean_embedding_norm: float  # of the distinct images, not degraded
     scores: dict[tuple[Mode, int], Score]  # by mode and resolution in pixels, in the configured order
+    protocol: str = "lfw"
+    flip: bool = False  # embeddings of the images and their mirror images, added
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -84,7 +91,9 @@ class Evaluation:
 def _score(values: Mapping[str, Any]) -> Score:
     # JSON has neither numbers as keys nor tuples.
     tars = {float(far): tar for far, tar in values["tar_at_far"].items()}
-    return Score(**{**values, "tar_at_far": tars, "curve": tuple((far, tar) for far, tar in values["curve"])})
+    intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
+    curve = tuple((far, tar) for far, tar in values["curve"])
+    return Score(**{**values, "tar_at_far": tars, "curve": curve, "intervals": intervals})
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,7 @@ class Verification:
         Raises:
             OctoscaleError: a file is missing or malformed, or a resolution is larger than the images.
         """
-        pairs = read_pairs(config.pairs)
-        images = load_images(pairs, config.images)
+        pairs, images = load_pairs(config)
         _check_resolutions(config, images)
         return cls(config, pairs, images)
 
@@ -143,17 +151,20 @@ def evaluate(
     everyone = torch.arange(len(images))
     low_rows = everyone if "same" in config.modes else second.unique()
     distances: dict[tuple[Mode, int], NDArray[np.float64]] = {}
-    # Not inference_mode: weights that a wrapper fetches while it lasts can never be trained again.
-    with _evaluating(network), torch.no_grad():
-        high = _embed(network, images, everyone, images.shape[-1], config.batch_size, world)
+    with evaluating(network):
+        high = embed(network, images, everyone, world, flip=config.flip, batch_size=config.batch_size)
         for resolution in config.resolutions:
             low = high
             if resolution != images.shape[-1]:
                 low = torch.full_like(high, torch.nan)
-                low[low_rows] = _embed(network, images, low_rows, resolution, config.batch_size, world)
+                low[low_rows] = embed(
+                    network, images, low_rows, world,
+                    resolution=resolution, flip=config.flip, batch_size=config.batch_size,
+                )  # fmt: skip
             for mode in config.modes:
                 probe = high if mode == "cross" else low
                 distances[mode, resolution] = cosine_distances(probe[first], low[second]).numpy()
+    weights = resamples(pairs.same, config.bootstrap)
     return Evaluation(
         name=name,
         step=step,
@@ -161,28 +172,35 @@ def evaluate(
         impostor_pairs=int((~pairs.same).sum()),
         mean_embedding_norm=float(high.double().norm(dim=1).mean()),
         scores={
-            (mode, resolution): score(distances[mode, resolution], pairs, config.far)
+            (mode, resolution): score(distances[mode, resolution], pairs, config.far, weights)
             for mode in config.modes
             for resolution in config.resolutions
         },
+        protocol=config.protocol,
+        flip=config.flip,
     )
 
 
-def score(distances: NDArray[np.float64], pairs: Pairs, far: tuple[float, ...]) -> Score:
+def score(
+    distances: NDArray[np.float64], pairs: Pairs, far: tuple[float, ...], weights: NDArray[np.int16] | None = None
+) -> Score:
     """All figures of one set of distances.
 
     Args:
         distances: float64 [n], lower = alike, in the order of `pairs`.
         far: false accept rates to report the true accept rate at.
+        weights: the `resamples` behind the confidence intervals; None: no intervals.
 
     Raises:
         OctoscaleError: a distance is not finite, or one kind of pair is missing.
     """
-    # A list of one fold has all genuine pairs first: take both kinds in turn, so that a tenth holds both.
-    turn = np.where(pairs.same, pairs.same.cumsum(), (~pairs.same).cumsum())
-    order = np.argsort(turn, kind="stable") if pairs.folds == 1 else np.arange(len(pairs))
-    accuracy = accuracy_10fold(distances[order], pairs.same[order], pairs.folds if pairs.folds > 1 else 10)
+    accuracy = accuracy_10fold(distances, pairs.same, pairs.fold)
     curve = roc(distances, pairs.same)
+    threshold = best_threshold(distances, pairs.same)
+    intervals = {}
+    if weights is not None:
+        right, fold = decisions(distances, pairs.same, pairs.fold)
+        intervals = confidence_intervals(distances, pairs.same, right, fold, far, weights)
     return Score(
         accuracy=accuracy.mean,
         accuracy_std=accuracy.std,
@@ -190,6 +208,8 @@ def score(distances: NDArray[np.float64], pairs: Pairs, far: tuple[float, ...]) 
         area_under_curve=area_under_curve(curve),
         tar_at_far={rate: tar_at_far(distances, pairs.same, rate) for rate in far},
         curve=thinned(curve),
+        threshold=threshold if math.isfinite(threshold) else None,
+        intervals=intervals,
     )
 
 
@@ -199,30 +219,3 @@ def _check_resolutions(config: EvaluateConfig, images: Tensor) -> None:
             f"evaluate.resolutions has {config.resolutions[-1]} px, but the images have {images.shape[-1]} px; "
             f"leave out what is larger than {images.shape[-1]}"
         )
-
-
-def _embed(network: nn.Module, images: Tensor, rows: Tensor, resolution: int, batch_size: int, world: World) -> Tensor:
-    """Embeddings of ``images[rows]``, degraded to `resolution`: float [len(rows), dim] on the CPU, on every rank."""
-    # Equal shares, the last filled up with its last image: all ranks call the network equally often, as
-    # wrappers that communicate in forward() demand.
-    share = -(-len(rows) // world.world_size)
-    mine = rows[torch.arange(world.rank * share, (world.rank + 1) * share).clamp(max=len(rows) - 1)]
-    embeddings = []
-    for batch in mine.split(batch_size):
-        pixels = images[batch].to(world.device)
-        if resolution != images.shape[-1]:
-            pixels = degrade(pixels, resolution)
-        embeddings.append(network(pixels).float().cpu())
-    gathered = world.gather(torch.cat(embeddings).numpy())
-    return torch.from_numpy(np.concatenate(gathered))[: len(rows)]
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

@@ -73,13 +73,15 @@ def _operating_points(evaluation: Evaluation) -> Table:
     table = Table("", title="Operating points, %", title_justify="left")
     for heading in ("resolution", "equal\nerror rate", "area\nunder ROC"):
         table.add_column(heading, justify="right")
-    for far in next(iter(evaluation.scores.values())).tar_at_far:
+    # The others have their note.
+    measurable = [far for far, tar in next(iter(evaluation.scores.values())).tar_at_far.items() if tar is not None]
+    for far in measurable:
         table.add_column(f"TAR at\nFAR {far:g}", justify="right")
     for mode in evaluation.modes:
         table.add_section()
         for resolution in evaluation.resolutions:
             score = evaluation.scores[mode, resolution]
-            tars = ("–" if tar is None else f"{100 * tar:.2f}" for tar in score.tar_at_far.values())
+            tars = (f"{100 * (score.tar_at_far[far] or 0):.2f}" for far in measurable)
             rates = (f"{100 * score.equal_error_rate:.2f}", f"{100 * score.area_under_curve:.2f}", *tars)
             table.add_row(mode, f"{resolution} px", *rates)
     return table

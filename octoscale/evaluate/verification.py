@@ -9,6 +9,7 @@ from torch import Tensor
 
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.curves import checked
+from octoscale.evaluate.protocols.pairs import contiguous_folds
 
 
 class Accuracy(NamedTuple):
@@ -49,31 +50,46 @@ def best_threshold(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> f
     return float(edges[best])
 
 
-def accuracy_10fold(distances: ArrayLike, same: ArrayLike, folds: int = 10) -> Accuracy:
-    """Cross-validated verification accuracy.
+def accuracy_10fold(distances: ArrayLike, same: ArrayLike, folds: int | NDArray[np.int64] = 10) -> Accuracy:
+    """Cross-validated verification accuracy: see `decisions`.
 
-    Each fold is judged with the `best_threshold` of all other folds. The folds are contiguous and not
-    shuffled, the first n mod `folds` one pair longer (scikit-learn's ``KFold(10, shuffle=False)``), so the
-    order of the pairs matters.
+    Returns:
+        Mean and standard deviation over the folds.
+
+    Raises:
+        OctoscaleError: see `decisions`.
+    """
+    right, fold = decisions(distances, same, folds)
+    accuracies = [np.mean(right[fold == number]) for number in np.unique(fold)]
+    return Accuracy(float(np.mean(accuracies)), float(np.std(accuracies)))
+
+
+def decisions(
+    distances: ArrayLike, same: ArrayLike, folds: int | NDArray[np.int64] = 10
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Whether each pair is judged rightly, where each fold is judged with the `best_threshold` of all the others.
 
     Args:
         distances: [n], lower = alike.
         same: bool [n], true for genuine pairs.
-        folds: 2…n.
+        folds: the fold of each pair, int64 [n]; or 2…n contiguous folds in the order of the pairs, not
+            shuffled (scikit-learn's ``KFold(10, shuffle=False)``).
 
     Returns:
-        Mean and standard deviation over the folds.
+        bool [n], true where the decision is right, and the fold of each pair, int64 [n].
 
     Raises:
         OctoscaleError: a wrong number of folds; lengths differ, a distance is not finite, or one kind of
             pair is missing.
     """
     values, genuine = checked(distances, same)
-    if not 2 <= folds <= len(values):
-        raise OctoscaleError(f"{folds} folds of {len(values)} pairs: use 2…{len(values)} folds")
-    accuracies = []
-    for held_out in np.array_split(np.arange(len(values)), folds):
-        rest = np.delete(np.arange(len(values)), held_out)
-        accepted = values[held_out] <= best_threshold(values[rest], genuine[rest])
-        accuracies.append(np.mean(accepted == genuine[held_out]))
-    return Accuracy(float(np.mean(accuracies)), float(np.std(accuracies)))
+    if isinstance(folds, int):
+        if not 2 <= folds <= len(values):
+            raise OctoscaleError(f"{folds} folds of {len(values)} pairs: use 2…{len(values)} folds")
+        folds = contiguous_folds(len(values), folds)
+    right = np.empty(len(values), bool)
+    for number in np.unique(folds):
+        held_out = folds == number
+        threshold = best_threshold(values[~held_out], genuine[~held_out])
+        right[held_out] = (values[held_out] <= threshold) == genuine[held_out]
+    return right, folds

@@ -18,7 +18,7 @@ LAYERS = [
     ["measured"],
     ["config"],
     ["step"],
-    ["checkpoint", "evaluate", "heartbeat"],
+    ["checkpoint", "evaluate", "export", "heartbeat"],
     ["distributed"],
     ["data"],
     ["augment", "degrade", "interruption", "loss", "models", "optimizer", "resilience", "telemetry"],
@@ -32,8 +32,16 @@ OWNERS = {
     "obstore": {"data/objects_obstore.py"},
     "prometheus_client": {"telemetry/metrics.py", "telemetry/scrape.py"},
     "tensorboardX": {"telemetry/recorders.py"},
+    "wandb": {"telemetry/trackers.py"},
+    "mlflow": {"telemetry/trackers.py"},
+    "scipy": {"evaluate/protocols/matlab.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
+    "onnx": {"export/writers.py"},
+    "onnxscript": {"export/writers.py"},
+    "onnxruntime": {"models/graph_file.py"},
+    "safetensors": {"export/writers.py", "models/state_file.py"},
+    "timm": {"models/registry.py"},
 }
 
 

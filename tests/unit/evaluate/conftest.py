@@ -8,6 +8,7 @@ from octoscale.distributed.world import World
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.evaluate.evaluation import Evaluation, Verification
 from octoscale.evaluate.protocols import Pairs
+from octoscale.evaluate.protocols.pairs import balanced_folds, contiguous_folds
 from octoscale.models import FaceNetwork, load
 
 
@@ -28,7 +29,10 @@ def made_up(*, folds: int = 10, identities: int = 10, size: int = 32, **settings
     ordered = kinds.reshape(2, folds, -1, 2).swapaxes(0, 1)
     same = np.broadcast_to(np.array([True, False])[None, :, None], ordered.shape[:-1])
     first, second = ordered.reshape(-1, 2).T
-    pairs = Pairs(tuple(f"{row}" for row in range(len(images))), first.copy(), second.copy(), same.ravel(), folds)
+    same = same.ravel()
+    fold = contiguous_folds(len(same), folds) if folds > 1 else balanced_folds(same)
+    names, where = (tuple(f"{kind}{row}" for row in range(2 * identities)) for kind in ("image ", "pair "))
+    pairs = Pairs(names, first.copy(), second.copy(), same, fold, where)
     config = EvaluateConfig.model_validate({"pairs": "-", "images": "-", "resolutions": (4, 8, 32), **settings})
     return Verification(config, pairs, images)
 

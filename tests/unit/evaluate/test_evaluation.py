@@ -8,16 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.model_selection import KFold
 from torch import Tensor, nn
 
 from octoscale.degrade import degrade
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
-from octoscale.evaluate.evaluation import Evaluation, Verification, evaluate
-from octoscale.evaluate.verification import accuracy_10fold
+from octoscale.evaluate.evaluation import Evaluation, Verification, evaluate, score
+from octoscale.evaluate.verification import accuracy_10fold, cosine_distances
 from octoscale.models import FaceNetwork, load, set_training
 from tests.unit.evaluate.conftest import made_up
 
@@ -72,12 +76,19 @@ def on_ranks(
     return results, networks
 
 
+def cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return 1 - float(one @ other) / float(np.linalg.norm(one) * np.linalg.norm(other))
+
+
 def assert_alike(left: Evaluation, right: Evaluation) -> None:
-    """Equal up to the rounding of embeddings: accuracies are counts and agree exactly."""
+    """Equal up to the rounding of embeddings: rates are counts and agree exactly."""
     assert left.scores.keys() == right.scores.keys()
     assert left.mean_embedding_norm == pytest.approx(right.mean_embedding_norm, rel=1e-5)
-    for key, score in left.scores.items():
-        assert score == right.scores[key]
+    for key, found in left.scores.items():
+        other = right.scores[key]
+        # The one figure that is a distance, of fp32 embeddings.
+        assert found.threshold == pytest.approx(other.threshold, rel=1e-5)
+        assert replace(found, threshold=other.threshold) == other
 
 
 def test_scores_are_those_of_an_evaluation_written_out(verification: Verification, network: FaceNetwork) -> None:
@@ -100,6 +111,91 @@ def test_scores_are_those_of_an_evaluation_written_out(verification: Verificatio
         assert found.scores["cross", resolution].accuracy == accuracy(images, low)
         assert found.scores["same", resolution].accuracy == accuracy(low, low)
     assert found.scores["cross", 32].accuracy == found.scores["same", 32].accuracy == accuracy(images, images)
+
+
+def test_accuracy_roc_and_area_are_those_of_scikit_learn(verification: Verification, network: FaceNetwork) -> None:
+    network.eval()
+    low = degrade(verification.images, 4)
+    with torch.no_grad():
+        first = network(verification.images).double().numpy()[verification.pairs.first]
+        second = network(low).double().numpy()[verification.pairs.second]
+    distances = np.array([cosine(one, other) for one, other in zip(first, second, strict=True)])
+    same = verification.pairs.same
+    accuracies = []
+    for rest, held_out in KFold(10, shuffle=False).split(distances):
+        values = np.unique(distances[rest])
+        thresholds = [-math.inf, *(values[1:] + values[:-1]) / 2, math.inf]
+        best = max(thresholds, key=lambda threshold: (((distances[rest] <= threshold) == same[rest]).sum(), -threshold))
+        accuracies.append(np.mean((distances[held_out] <= best) == same[held_out]))
+    false_accepts, true_accepts, _ = roc_curve(same, -distances, drop_intermediate=False)
+
+    score = verification.evaluate(network, World()).scores["cross", 4]
+
+    assert score.accuracy == np.mean(accuracies)
+    assert score.area_under_curve == pytest.approx(roc_auc_score(same, -distances), abs=1e-15)
+    # The drawn curve has the largest true accept rate of each false accept rate.
+    assert score.curve == tuple(
+        (far, true_accepts[false_accepts == far].max()) for far in np.unique(false_accepts).tolist()
+    )
+
+
+def test_with_flip_the_mirror_image_is_embedded_too(network: FaceNetwork) -> None:
+    verification = made_up(flip=True, resolutions=(8,), modes=("same",))
+    low = degrade(verification.images, 8)
+    network.eval()
+    with torch.no_grad():
+        fused = network(low) + network(low.flip(-1))
+    distances = cosine_distances(fused[verification.pairs.first], fused[verification.pairs.second])
+    plain = made_up(resolutions=(8,), modes=("same",)).evaluate(network, World())
+
+    found = verification.evaluate(network, World())
+
+    assert found.flip
+    assert not plain.flip
+    expected = score(distances.numpy(), verification.pairs, verification.config.far)
+    assert found.scores["same", 8].area_under_curve == expected.area_under_curve
+    assert found.scores["same", 8].threshold == pytest.approx(expected.threshold, rel=1e-6)
+    assert found.scores["same", 8].threshold != plain.scores["same", 8].threshold
+
+
+def test_the_threshold_judges_most_pairs_rightly(evaluation: Evaluation, verification: Verification) -> None:
+    found = evaluation.scores["same", 32]
+
+    assert found.threshold is not None
+    assert 0 < found.threshold < 1
+
+
+def test_a_network_that_tells_nobody_apart_has_no_threshold(verification: Verification) -> None:
+    distances = np.full(len(verification.pairs), 0.5)
+
+    assert score(distances, verification.pairs, (0.1,)).threshold is None
+
+
+def test_confidence_intervals_hold_their_figure(evaluation: Evaluation) -> None:
+    for found in evaluation.scores.values():
+        assert set(found.intervals) == {"accuracy", "equal_error_rate", "area_under_curve", "tar_at_far_0.1"}
+        low, high = found.intervals["accuracy"]
+        assert low <= found.accuracy <= high
+
+
+def test_without_resamples_there_are_no_intervals(network: FaceNetwork) -> None:
+    found = made_up(bootstrap=0, resolutions=(8,)).evaluate(network, World())
+
+    assert found.scores["cross", 8].intervals == {}
+
+
+def test_an_evaluation_from_before_protocols_is_read(evaluation: Evaluation) -> None:
+    values = json.loads(evaluation.to_json())
+    for name in ("protocol", "flip"):
+        del values[name]
+    for values_of_score in values["scores"]:
+        del values_of_score["intervals"], values_of_score["threshold"]
+
+    found = Evaluation.from_json(json.dumps(values))
+
+    assert found.protocol == "lfw"
+    assert found.scores["cross", 4].intervals == {}
+    assert found.scores["cross", 4].accuracy == evaluation.scores["cross", 4].accuracy
 
 
 def test_each_image_is_embedded_once_per_resolution(verification: Verification, network: FaceNetwork) -> None:

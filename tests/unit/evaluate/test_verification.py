@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.verification import accuracy_10fold, best_threshold, cosine_distances
+from octoscale.evaluate.verification import accuracy_10fold, best_threshold, cosine_distances, decisions
 
 
 def slow_accuracies(distances: list[float], same: list[bool], folds: int) -> list[float]:
@@ -94,3 +94,25 @@ def test_cosine_distance_ignores_length_and_takes_zero_for_orthogonal() -> None:
     second = torch.tensor([[5.0, 0.0], [0.0, 7.0], [-1.0, 0.0], [1.0, 0.0]])
 
     assert cosine_distances(first, second).tolist() == [0.0, 1.0, 2.0, 1.0]
+
+
+def test_folds_may_be_given_pair_by_pair() -> None:
+    generator = np.random.default_rng(4)
+    same = generator.random(300) < 0.5
+    distances = generator.normal(np.where(same, 0.6, 1.0), 0.25)
+    fold = generator.integers(0, 7, 300)
+    expected = []
+    for number in range(7):
+        best = best_threshold(distances[fold != number], same[fold != number])
+        expected.append(np.mean((distances[fold == number] <= best) == same[fold == number]))
+
+    found = accuracy_10fold(distances, same, fold)
+
+    assert found == (pytest.approx(np.mean(expected)), pytest.approx(np.std(expected)))
+
+
+def test_decisions_are_the_right_ones_of_each_pair() -> None:
+    right, fold = decisions([0.1, 0.9, 0.1, 0.9, 0.9, 0.9], [True, False] * 3, 3)
+
+    assert right.tolist() == [True, True, True, True, False, True]
+    assert fold.tolist() == [0, 0, 1, 1, 2, 2]

@@ -1,0 +1,102 @@
+"""Commands that apply a network to images: embed, verify."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octoscale.cli.console import make_writable, out
+from octoscale.errors import OctoscaleError
+
+Network = Annotated[
+    str,
+    typer.Option("--network", help="A run's directory, or a configuration: its starting network.", show_default=False),
+]
+Best = Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Add the mirror image's embedding.")]
+
+
+def embed(
+    images: Annotated[str, typer.Argument(help="Folder of aligned crops, a path or URL.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="File to write: .npz or .parquet.", show_default=False)],
+    network: Network,
+    resolution: Annotated[int | None, typer.Option(min=1, help="Degrade the images to it, px.")] = None,
+    flip: Flip = False,
+    best: Best = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
+) -> None:
+    """Embed all images of a folder."""
+    from octoscale.distributed.world import World, default_device
+    from octoscale.evaluate.export import SUFFIXES, embed_folder, write_embeddings
+    from octoscale.trained import load_trained
+
+    if output.suffix not in SUFFIXES:
+        raise OctoscaleError(f"{output} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
+    make_writable(output.parent, "OUTPUT")
+    trained = load_trained(network, best=best)
+    device = default_device(0)
+    names, embeddings = embed_folder(
+        trained.network.to(device), images, World(device=device),
+        resolution=resolution, flip=flip, batch_size=batch_size,
+    )  # fmt: skip
+    write_embeddings(output, names, embeddings)
+    count, dim = embeddings.shape
+    out.print(f"wrote {count:,} embeddings of {dim} numbers to {output}", markup=False, soft_wrap=True)
+
+
+def verify(
+    first: Annotated[Path, typer.Argument(help="An aligned crop.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another, of the same size.", show_default=False)],
+    network: Network,
+    threshold: Annotated[
+        float | None, typer.Option(help="Cosine similarity from which on it is one person; else the run's own.")
+    ] = None,
+    best: Best = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Do two images show one person? Cosine similarity, threshold and decision."""
+    import torch
+
+    from octoscale.distributed.world import World, default_device
+    from octoscale.evaluate.decision import threshold_of
+    from octoscale.evaluate.embedding import embed as embed_images
+    from octoscale.evaluate.embedding import evaluating
+    from octoscale.evaluate.protocols.images import stack
+    from octoscale.evaluate.verification import cosine_distances
+    from octoscale.trained import load_trained
+
+    pixels = stack([str(first), str(second)], [_read(first), _read(second)], "the arguments")
+    trained = load_trained(network, best=best)
+    run = trained.config.directory if network.endswith((".yaml", ".yml")) else network
+    found = threshold_of(run, trained.step) if threshold is None else None
+    device = default_device(0)
+    with evaluating(trained.network.to(device)):
+        both = embed_images(
+            trained.network, pixels, torch.arange(2), World(device=device), flip=found is not None and found.flip
+        )
+    similarity = 1 - float(cosine_distances(both[:1], both[1:]))
+    limit = threshold if found is None else found.similarity
+    same = None if limit is None else similarity >= limit
+    if as_json:
+        values = {"similarity": similarity, "threshold": limit, "same": same, "step": trained.step}
+        sys.stdout.write(json.dumps(values) + "\n")
+        return
+    source = f" ({found.protocol}, {found.resolution} px: {found.accuracy:.2%} right)" if found else ""
+    decisions = {
+        True: "the same person",
+        False: "different persons",
+        None: f"none: {run} has no evaluation of step {trained.step} with a threshold; give --threshold",
+    }
+    out.print(f"cosine similarity  {similarity:.4f}", markup=False)
+    if limit is not None:
+        out.print(f"threshold          {limit:.4f}{source}", markup=False, soft_wrap=True)
+    out.print(f"decision           {decisions[same]}", markup=False, soft_wrap=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OctoscaleError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,173 @@
+"""Runs side by side, as in the paper's tables 1, 2 and 3."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from octoscale.data.importers.paths import store_and_name
+from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.config import Mode
+from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.kept import kept_scores, read_scores
+
+# Shown in a column of its own and never averaged: its pairs differ in resolution as they are.
+_CROSS_QUALITY = "xqlfw"
+_LFW = "lfw"
+
+# By data set and step.
+Scores = Mapping[str, Mapping[int, Evaluation]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network; accuracies and changes are fractions, column by column."""
+
+    run: str
+    step: int
+    accuracies: tuple[float, ...]
+    changes: tuple[float, ...] | None  # since step 0 of the same run
+
+
+@dataclass(frozen=True)
+class ComparedTable:
+    """One of the paper's tables."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def scores_of(target: str) -> Scores:
+    """The evaluations of a run, or in a file of `octoscale evaluate --scores`.
+
+    Of a run: those that its training made, of `evaluate.pairs`, and those of benchmarks that were kept.
+
+    Args:
+        target: a run's directory or the file, a path or URL.
+
+    Raises:
+        OctoscaleError: there are none, or one cannot be read.
+    """
+    if target.endswith(".json"):
+        store, name = store_and_name(target)
+        found = read_scores(store.read(name).decode(errors="replace"), target)
+    else:
+        store = Store(target)
+        names = store.list("evaluations")
+        made = zip(names, store.read_many(names), strict=True)
+        found = [one for name, text in made for one in read_scores(text.decode(errors="replace"), f"{target}/{name}")]
+        # Of two with one name the kept benchmark counts.
+        found += kept_scores(target)
+    by_set: dict[str, dict[int, Evaluation]] = {}
+    for evaluation in found:
+        by_set.setdefault(evaluation.name or evaluation.protocol, {})[evaluation.step] = evaluation
+    if not by_set:
+        raise OctoscaleError(f"{target} has no evaluations; run octoscale evaluate {target} --benchmark all --keep")
+    return by_set
+
+
+def compare(runs: Mapping[str, Scores]) -> list[ComparedTable]:
+    """Accuracy before and after, on the data sets and at the resolutions that all runs have in common.
+
+    Table 1, cross-resolution: LFW as it is, each resolution and their mean, averaged over the sets but XQLFW; XQLFW
+    as it is. Table 2: the same at the same resolution. Table 3: LFW alone, cross-resolution.
+
+    Args:
+        runs: evaluations by the run's name; see `scores_of`.
+
+    Raises:
+        OctoscaleError: the runs have no data set, or a run's sets no step, in common.
+    """
+    common = [name for name in next(iter(runs.values())) if all(name in scores for scores in runs.values())]
+    if not common:
+        sets = "; ".join(f"{run} has {', '.join(scores)}" for run, scores in runs.items())
+        raise OctoscaleError(f"the runs were evaluated on different data sets: {sets}; evaluate them on the same")
+    moments = {run: _moments(run, {name: scores[name] for name in common}) for run, scores in runs.items()}
+    every = [found for steps in moments.values() for sets in steps.values() for found in sets.values()]
+    averaged = [name for name in common if name != _CROSS_QUALITY]
+    tables = []
+    titles: dict[Mode, str] = {"cross": "Cross-resolution", "same": "Same resolution"}
+    for mode, title in titles.items():
+        shared = [found for found in every if mode in found.modes]
+        if len(shared) < len(every) or not averaged:
+            continue
+        resolutions = _common_resolutions(every)
+        columns = _columns(mode, averaged, resolutions, common)
+        over = f"mean of {', '.join(averaged)}" if len(averaged) > 1 else averaged[0]
+        tables.append(_table(f"{title} accuracy, % ({over})", columns, moments))
+        if mode == "cross" and _LFW in averaged and len(averaged) > 1:
+            own = _common_resolutions([sets[_LFW] for steps in moments.values() for sets in steps.values()])
+            lfw = _columns(mode, [_LFW], own, [])
+            tables.append(_table("Cross-resolution accuracy on LFW, %", lfw, moments))
+    if not tables:
+        raise OctoscaleError(f"nothing to average: only {', '.join(common)} in modes that all evaluations have")
+    return tables
+
+
+# What one column shows of the evaluations of one network: accuracies of (data set, mode, resolution), averaged.
+_Cells = Sequence[tuple[str, Mode, int]]
+
+
+def _moments(run: str, scores: Scores) -> dict[int, dict[str, Evaluation]]:
+    """A run's evaluations at its start, if there are any, and at its newest step; by data set."""
+    steps = set.intersection(*(set(by_step) for by_step in scores.values()))
+    if not steps:
+        have = "; ".join(f"{name} at {', '.join(map(str, sorted(by_step)))}" for name, by_step in scores.items())
+        raise OctoscaleError(f"{run} was evaluated at different steps ({have}); evaluate its benchmarks at one of them")
+    chosen = sorted({min(steps), max(steps)} if 0 in steps else {max(steps)})
+    return {step: {name: by_step[step] for name, by_step in scores.items()} for step in chosen}
+
+
+def _common_resolutions(evaluations: Sequence[Evaluation]) -> list[int]:
+    resolutions = [
+        resolution
+        for resolution in evaluations[0].resolutions
+        if all(resolution in evaluation.resolutions for evaluation in evaluations)
+    ]
+    if not resolutions:
+        raise OctoscaleError("the evaluations have no resolution in common; evaluate them at the same resolutions")
+    return resolutions
+
+
+def _columns(mode: Mode, sets: Sequence[str], resolutions: Sequence[int], common: Sequence[str]) -> dict[str, _Cells]:
+    columns: dict[str, _Cells] = {}
+    if mode == "cross" and _LFW in common and len(sets) > 1:
+        columns["LFW"] = [(_LFW, mode, resolutions[-1])]
+    for resolution in resolutions:
+        columns[f"{resolution} px"] = [(name, mode, resolution) for name in sets]
+    columns["mean"] = [(name, mode, resolution) for resolution in resolutions for name in sets]
+    if mode == "cross" and _CROSS_QUALITY in common:
+        columns["XQLFW"] = [(_CROSS_QUALITY, mode, resolutions[-1])]
+    return columns
+
+
+def _table(
+    title: str, columns: Mapping[str, _Cells], moments: Mapping[str, Mapping[int, Mapping[str, Evaluation]]]
+) -> ComparedTable:
+    rows: list[Row] = []
+    for run, steps in moments.items():
+        start: tuple[float, ...] | None = None
+        for step, sets in steps.items():
+            accuracies = tuple(
+                float(np.mean([sets[name].scores[mode, resolution].accuracy for name, mode, resolution in cells]))
+                for cells in columns.values()
+            )
+            changes = tuple(now - then for now, then in zip(accuracies, start, strict=True)) if start else None
+            rows.append(Row(run, step, accuracies, changes))
+            start = start or accuracies
+    return ComparedTable(title, tuple(columns), tuple(rows))
+
+
+def cells(table: ComparedTable) -> Iterator[tuple[Row, list[str]]]:
+    """Each row with its texts: accuracies in %, with their changes in points."""
+    for row in table.rows:
+        changes = row.changes or (None,) * len(row.accuracies)
+        yield (
+            row,
+            [
+                f"{100 * accuracy:.2f}" + (f" ({100 * change:+.2f})" if change is not None else "")
+                for accuracy, change in zip(row.accuracies, changes, strict=True)
+            ],
+        )

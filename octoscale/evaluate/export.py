@@ -1,0 +1,77 @@
+"""Embeddings of a folder of images, as a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from octoscale.data.storage import Store
+from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.embedding import embed, evaluating
+from octoscale.evaluate.protocols.images import found_below
+from octoscale.evaluate.protocols.stored import StoredImages
+
+SUFFIXES = (".npz", ".parquet")
+
+
+def embed_folder(
+    network: nn.Module,
+    directory: str,
+    world: World,
+    *,
+    resolution: int | None = None,
+    flip: bool = False,
+    batch_size: int = 128,
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Embed every image of a folder and of the folders in it.
+
+    Args:
+        network: uint8 [n, 3, size, size] -> embeddings [n, dim], on `world.device`.
+        directory: a local path or URL of aligned crops of one size.
+        resolution: they are degraded to it; None: they are as they are.
+        flip: see `octoscale.evaluate.embedding.embed`.
+
+    Returns:
+        The images' paths below `directory`, sorted, and float32 [n, dim].
+
+    Raises:
+        OctoscaleError: no images, one is damaged, or they are of different sizes.
+    """
+    paths = found_below(Store(directory))
+    if not paths:
+        raise OctoscaleError(f"{directory} holds no images (JPEG, PNG or WebP); give a folder of aligned crops")
+    names = sorted(paths)
+    images = StoredImages(names, directory)
+    if resolution is not None and resolution > images.shape[-1]:
+        raise OctoscaleError(f"--resolution is {resolution} px, but the images have {images.shape[-1]} px")
+    with evaluating(network):
+        rows = torch.arange(len(names))
+        embeddings = embed(network, images, rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
+    return [paths[name] for name in names], embeddings.numpy()
+
+
+def write_embeddings(path: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:
+    """Write names and embeddings as ``.npz`` (`names`, `embeddings`) or ``.parquet`` (columns name, embedding).
+
+    Raises:
+        OctoscaleError: another suffix; a package is missing.
+    """
+    if path.suffix == ".npz":
+        np.savez(path, names=np.array(names), embeddings=embeddings)
+    elif path.suffix == ".parquet":
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise OctoscaleError(
+                f"{path} needs a package that is not installed: pip install octoscale[parquet]"
+            ) from error
+        flat = pyarrow.array(embeddings.ravel())
+        vectors = pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+        pyarrow.parquet.write_table(pyarrow.table({"name": list(names), "embedding": vectors}), path)
+    else:
+        raise OctoscaleError(f"{path} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")

@@ -1,0 +1,55 @@
+"""Evaluations in files: of one data set or of several, and in a run's directory by benchmark."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.evaluation import Evaluation
+
+_FOLDER = "benchmarks"
+
+
+def write_scores(evaluations: Sequence[Evaluation], path: Path) -> None:
+    """Write one evaluation as `Evaluation.from_json` reads it, several as an object of them by name."""
+    if len(evaluations) == 1:
+        text = evaluations[0].to_json()
+    else:
+        text = json.dumps({evaluation.name: json.loads(evaluation.to_json()) for evaluation in evaluations}, indent=1)
+    path.write_text(text + "\n")
+
+
+def read_scores(text: str, source: str) -> list[Evaluation]:
+    """The evaluations that `write_scores` wrote.
+
+    Raises:
+        OctoscaleError: not evaluations; `source` is named.
+    """
+    try:
+        values = json.loads(text)
+        several = isinstance(values, dict) and "scores" not in values
+        return [Evaluation.from_json(json.dumps(value)) for value in (values.values() if several else [values])]
+    except (ValueError, AttributeError) as error:
+        raise OctoscaleError(
+            f"{source} holds no scores ({error}); write them with octoscale evaluate --scores"
+        ) from error
+
+
+def keep_scores(evaluations: Sequence[Evaluation], run: str) -> None:
+    """Keep evaluations in a run's directory as ``benchmarks/NAME/STEP.json``."""
+    store = Store(run)
+    for evaluation in evaluations:
+        store.write(f"{_FOLDER}/{evaluation.name}/{evaluation.step:08d}.json", evaluation.to_json().encode())
+
+
+def kept_scores(run: str) -> list[Evaluation]:
+    """What `keep_scores` has kept in a run's directory, by name and step.
+
+    Raises:
+        OctoscaleError: a file is not an evaluation.
+    """
+    store = Store(run)
+    names = store.list(_FOLDER)
+    texts = store.read_many(names)
+    return [read_scores(text.decode(), f"{run}/{name}")[0] for name, text in zip(names, texts, strict=True)]

@@ -1,0 +1,109 @@
+"""Sets for 1:N identification: probes that are looked for in a gallery, which may hold distractors.
+
+TinyFace's ``Testing_Set``: ``gallery_match_img_ID_pairs.mat`` (``gallery_set``, ``gallery_ids``) and
+``probe_img_ID_pairs.mat`` (``probe_set``, ``probe_ids``) name the images of the folders ``Gallery_Match`` and
+``Probe`` and whom they show; every image of ``Gallery_Distractor`` is somebody else.
+
+Any other set is a table ``IMAGE, IDENTITY, ROLE`` with the roles gallery, probe and distractor (whose identity is left
+empty). A probe whose identity is not in the gallery has no mate; TinyFace has none of these.
+"""
+
+import csv
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.protocols.images import found_below, without_suffix
+from octoscale.evaluate.protocols.matlab import read_matlab
+from octoscale.evaluate.protocols.text import read_lines
+
+DISTRACTOR = -1
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """m distinct images; g of them in the gallery, p of them probes."""
+
+    images: tuple[str, ...]  # [m] without a suffix
+    gallery: NDArray[np.int64]  # [g] rows of `images`
+    gallery_identity: NDArray[np.int64]  # [g] DISTRACTOR for distractors
+    probes: NDArray[np.int64]  # [p]
+    probe_identity: NDArray[np.int64]  # [p]
+
+
+def read_tinyface(folder: str, images: str) -> Gallery:
+    """Read TinyFace's protocol.
+
+    Args:
+        folder: ``Testing_Set`` with the two ``.mat`` files, a local path or URL.
+        images: the folder of ``Gallery_Match``, ``Probe`` and ``Gallery_Distractor``, as aligned crops.
+
+    Raises:
+        OctoscaleError: a file cannot be read or is built differently; there are no distractors; SciPy is missing.
+    """
+    folder = folder.rstrip("/")
+    rows = [
+        *_read_names(f"{folder}/gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match"),
+        *_read_names(f"{folder}/probe_img_ID_pairs.mat", "probe", "Probe"),
+    ]
+    distractors = sorted(found_below(Store(images), "Gallery_Distractor"))
+    if not distractors:
+        raise OctoscaleError(f"{images} has no images in Gallery_Distractor; TinyFace's gallery takes them")
+    return _collect([*rows, *((name, "", "distractor") for name in distractors)], folder)
+
+
+def read_roles(path: str) -> Gallery:
+    """Read a table of images, identities and roles.
+
+    Args:
+        path: a local path or URL.
+
+    Raises:
+        OctoscaleError: the file cannot be read, a line is malformed, or there is no gallery or no probe.
+    """
+    rows: list[tuple[str, str, str]] = []
+    for number, fields in enumerate(csv.reader(read_lines(path)), start=1):
+        match [field.strip() for field in fields]:
+            case [image, identity, ("gallery" | "probe") as role] if image and identity:
+                rows.append((without_suffix(image), identity, role))
+            case [image, _, "distractor" as role] if image:
+                rows.append((without_suffix(image), "", role))
+            case [_, _, _] if number == 1:
+                pass  # a heading
+            case _:
+                raise OctoscaleError(
+                    f"line {number} of {path} is {','.join(fields)!r}; expected IMAGE, IDENTITY, and gallery, probe or "
+                    "distractor"
+                )
+    return _collect(rows, path)
+
+
+def _read_names(path: str, kind: str, folder: str) -> list[tuple[str, str, str]]:
+    values = read_matlab(path, f"{kind}_set", f"{kind}_ids")
+    names, identities = values[f"{kind}_set"].ravel(), values[f"{kind}_ids"].ravel()
+    if len(names) != len(identities):
+        raise OctoscaleError(f"{path} has {len(names)} images and {len(identities)} identities")
+    # A cell is an array of one text.
+    texts = (str(np.asarray(name).ravel()[0]) for name in names)
+    return [
+        (f"{folder}/{without_suffix(text)}", str(int(identity)), kind)
+        for text, identity in zip(texts, identities, strict=True)
+    ]
+
+
+def _collect(rows: list[tuple[str, str, str]], source: str) -> Gallery:
+    images: dict[str, int] = {}
+    identities: dict[str, int] = {}
+    listed: dict[str, list[tuple[int, int]]] = {"gallery": [], "probe": []}
+    for image, identity, role in rows:
+        number = DISTRACTOR if role == "distractor" else identities.setdefault(identity, len(identities))
+        part = listed["probe" if role == "probe" else "gallery"]
+        part.append((images.setdefault(image, len(images)), number))
+    for role, part in listed.items():
+        if not part:
+            raise OctoscaleError(f"{source} has no {role} image; identification takes a gallery and probes")
+    gallery, probes = (np.array(part, np.int64).T for part in listed.values())
+    return Gallery(tuple(images), gallery[0], gallery[1], probes[0], probes[1])

@@ -1,0 +1,106 @@
+"""IJB-B's and IJB-C's 1:1 protocol, in the text files that come with insightface's release of them.
+
+``ijbc_face_tid_mid.txt`` has a line ``IMAGE TEMPLATE MEDIA`` per face, ``ijbc_template_pair_label.txt`` a line
+``TEMPLATE TEMPLATE LABEL`` per pair (1 genuine, 0 impostor), and ``ijbc_name_5pts_score.txt``, in the order of the
+first, a line ``IMAGE x1 y1 … x5 y5 SCORE``: five landmarks in the loose crop and the detector's score. For IJB-B they
+begin with ``ijbb``. NIST's own CSV files are another form and are not read.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.protocols.images import without_suffix
+from octoscale.evaluate.protocols.text import read_lines
+
+
+@dataclass(frozen=True)
+class Templates:
+    """m images in t templates, each of several media (photos, videos), and n pairs of templates."""
+
+    images: tuple[str, ...]  # [m] without a suffix; an image may come up in several templates
+    media: NDArray[np.int64]  # [m] 0 … number of media: each medium of each template has its own
+    template: NDArray[np.int64]  # [media] 0 … t − 1
+    first: NDArray[np.int64]  # [n] templates
+    second: NDArray[np.int64]  # [n]
+    same: NDArray[np.bool_]  # [n]
+    landmarks: NDArray[np.float64] | None  # [m, 5, 2]
+    scores: NDArray[np.float64] | None  # [m] the detector's
+
+    @property
+    def count(self) -> int:
+        """t."""
+        return int(self.template.max()) + 1
+
+
+def read_ijb(folder: str, name: Literal["ijbb", "ijbc"]) -> Templates:
+    """Read the protocol.
+
+    Args:
+        folder: ``meta``, a local path or URL. The file of landmarks may be absent.
+
+    Raises:
+        OctoscaleError: a file cannot be read, or a line is malformed; a pair of templates without images.
+    """
+    folder = folder.rstrip("/")
+    path = f"{folder}/{name}_face_tid_mid.txt"
+    rows = [_read_face(line, f"line {number} of {path}") for number, line in enumerate(read_lines(path), start=1)]
+    if not rows:
+        raise OctoscaleError(f"{path} lists no images")
+    images, templates, media = zip(*rows, strict=True)
+    numbers, template_of = np.unique(np.array(templates), return_inverse=True)
+    # A medium in two templates is pooled in each: [2, media] ─▶ one row per template and medium
+    (template, _), medium_of = np.unique(np.stack([template_of, np.array(media)]), axis=1, return_inverse=True)
+    first, second, same = _read_pairs(f"{folder}/{name}_template_pair_label.txt")
+    for side in (first, second):
+        unknown = np.setdiff1d(side, numbers)
+        if len(unknown):
+            raise OctoscaleError(f"{folder}: template {unknown[0]} is in a pair, but {path} has no image of it")
+    landmarks, scores = _read_landmarks(folder, f"{name}_name_5pts_score.txt", images)
+    return Templates(
+        images, medium_of.ravel().astype(np.int64), template.astype(np.int64),
+        np.searchsorted(numbers, first), np.searchsorted(numbers, second), same, landmarks, scores,
+    )  # fmt: skip
+
+
+def _read_face(line: str, where: str) -> tuple[str, int, int]:
+    match line.split():
+        case [image, template, media] if template.isdecimal() and media.isdecimal():
+            return without_suffix(image), int(template), int(media)
+    raise OctoscaleError(f"{where} is {line!r}; expected 'IMAGE TEMPLATE MEDIA'")
+
+
+def _read_pairs(path: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    lines = read_lines(path)  # 16 million in IJB-C
+    try:
+        pairs = np.loadtxt(io.StringIO("\n".join(lines)), dtype=np.int64, ndmin=2)
+    except ValueError as error:
+        raise OctoscaleError(f"{path} is not a list of 'TEMPLATE TEMPLATE LABEL': {error}") from error
+    if pairs.shape[1:] != (3,):
+        raise OctoscaleError(f"{path} has {pairs.shape[1]} numbers a line; expected 'TEMPLATE TEMPLATE LABEL'")
+    return pairs[:, 0], pairs[:, 1], pairs[:, 2] == 1
+
+
+def _read_landmarks(
+    folder: str, name: str, images: tuple[str, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:
+    if not Store(folder).exists(name):
+        return None, None
+    numbers = []
+    lines = read_lines(f"{folder}/{name}")
+    for number, (line, image) in enumerate(zip(lines, images, strict=False), start=1):
+        listed, *fields = line.split()
+        if without_suffix(listed) != image or len(fields) != 11:
+            raise OctoscaleError(
+                f"line {number} of {folder}/{name} is {line!r}; expected {image}, ten numbers and a score"
+            )
+        numbers.append([float(field) for field in fields])
+    if len(lines) != len(images):
+        raise OctoscaleError(f"{folder}/{name} has {len(lines):,} lines for {len(images):,} images")
+    values = np.array(numbers)
+    return values[:, :10].reshape(-1, 5, 2), values[:, 10]

@@ -1,0 +1,87 @@
+"""The images of a protocol: found by their names without suffix, decoded, stacked."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from octoscale.data.decode import decode_image
+from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.protocols.pairs import Pairs
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def without_suffix(name: str) -> str:
+    """The name as in `Pairs.images`: lists say ``Ada_0001.jpg`` where the crops may be PNG."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
+
+
+def found_below(store: Store, folder: str = "") -> dict[str, str]:
+    """Every image below `folder` by its name without a suffix, both relative to `store`."""
+    return {without_suffix(path): path for path in store.list(folder) if PurePosixPath(path).suffix.lower() in SUFFIXES}
+
+
+def load_images(pairs: Pairs, directory: str) -> Tensor:
+    """Read and decode the m distinct images of `pairs`.
+
+    Args:
+        directory: the folder that the names are relative to (.jpg, .jpeg, .png or .webp), a local path or URL.
+
+    Returns:
+        uint8 [m, 3, size, size], RGB.
+
+    Raises:
+        OctoscaleError: an image is missing (the pair that needs it is named), damaged, not square, or of
+            another size than the first.
+    """
+    store = Store(directory)
+    found = found_below(store)
+    for row, image in enumerate(pairs.images):
+        if image not in found:
+            pair = int(np.flatnonzero((pairs.first == row) | (pairs.second == row))[0])
+            raise OctoscaleError(
+                f"{directory} has no {image} ({', '.join(SUFFIXES)}); {pairs.where[pair]} needs it: "
+                f"{pairs.images[pairs.first[pair]]} and {pairs.images[pairs.second[pair]]}"
+            )
+    names = [found[image] for image in pairs.images]
+    return stack(names, store.read_many(names), directory)
+
+
+def stack(names: Sequence[str], encoded: Iterable[bytes], source: str) -> Tensor:
+    """Decode images of one size.
+
+    Args:
+        names: of the images, for messages.
+        encoded: their bytes.
+        source: what they are in, for messages.
+
+    Returns:
+        uint8 [len(names), 3, size, size], RGB, in channels-last memory.
+
+    Raises:
+        OctoscaleError: an image is damaged, not square, or of another size than the first.
+    """
+    images: NDArray[np.uint8] | None = None
+    for row, (name, data) in enumerate(zip(names, encoded, strict=True)):
+        try:
+            pixels = decode_image(data)
+        except OctoscaleError as error:
+            raise OctoscaleError(f"cannot decode {name} in {source}: {error}") from error
+        height, width, _ = pixels.shape
+        if images is None:
+            images = np.empty((len(names), height, height, 3), np.uint8)
+        if pixels.shape != images.shape[1:]:
+            raise OctoscaleError(
+                f"{name} in {source} is {width}×{height} px; all images must be square and of one size, "
+                f"as {names[0]}, which is {images.shape[1]} px high"
+            )
+        images[row] = pixels
+    assert images is not None
+    # [m, H, W, 3] ─▶ [m, 3, H, W]
+    return torch.from_numpy(images).permute(0, 3, 1, 2)

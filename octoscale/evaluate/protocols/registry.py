@@ -1,0 +1,43 @@
+"""Which protocol is read by what."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+
+from octoscale.evaluate.config import DataSet
+from octoscale.evaluate.protocols.agedb import read_agedb
+from octoscale.evaluate.protocols.calfw import read_calfw
+from octoscale.evaluate.protocols.cfp import read_cfp
+from octoscale.evaluate.protocols.images import load_images
+from octoscale.evaluate.protocols.lfw import read_lfw
+from octoscale.evaluate.protocols.pack import read_pack
+from octoscale.evaluate.protocols.pairs import Pairs
+from octoscale.evaluate.protocols.sllfw import read_sllfw
+from octoscale.evaluate.protocols.table import read_table
+
+# All that name files in a folder; a pack ("bin") holds its images itself.
+_LISTS: dict[str, Callable[[str], Pairs]] = {
+    "lfw": read_lfw,
+    "xqlfw": read_lfw,
+    "calfw": read_calfw,
+    "cplfw": read_calfw,
+    "sllfw": read_sllfw,
+    "agedb_30": read_agedb,
+    "cfp_ff": partial(read_cfp, kind="FF"),
+    "cfp_fp": partial(read_cfp, kind="FP"),
+    "csv": read_table,
+}
+
+
+def load_pairs(data: DataSet) -> tuple[Pairs, Tensor]:
+    """The pairs of a data set, and their m distinct images, uint8 [m, 3, size, size].
+
+    Raises:
+        OctoscaleError: a file is missing or malformed.
+    """
+    if data.protocol == "bin":
+        return read_pack(data.pairs)
+    pairs = _LISTS[data.protocol](data.pairs)
+    assert data.images is not None
+    return pairs, load_images(pairs, data.images)

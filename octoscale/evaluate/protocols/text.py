@@ -1,0 +1,31 @@
+"""Lists as lines of text."""
+
+from octoscale.data.importers.paths import store_and_name
+from octoscale.errors import OctoscaleError
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a UTF-8 text, without their ends and without empty lines at its end.
+
+    Args:
+        path: a local path or URL.
+
+    Raises:
+        OctoscaleError: the file cannot be read, or is not text.
+    """
+    store, name = store_and_name(path)
+    try:
+        return store.read(name).decode("utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise OctoscaleError(f"{path} is not UTF-8 text: {error}; give the list of pairs itself") from error
+
+
+def two_by_two(lines: list[str], path: str) -> list[tuple[int, str, str]]:
+    """The lines two by two, with the number of the first from 1.
+
+    Raises:
+        OctoscaleError: an odd number of lines.
+    """
+    if len(lines) % 2:
+        raise OctoscaleError(f"{path} has {len(lines)} lines; a pair takes two, so one is missing")
+    return [(number + 1, lines[number], lines[number + 1]) for number in range(0, len(lines), 2)]

@@ -1,0 +1,84 @@
+"""Galleries and probes: TinyFace's files, and tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.protocols.gallery import Gallery, read_roles, read_tinyface
+
+
+def paint(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def cell(names: list[str]) -> np.ndarray:
+    """A column of texts, as MATLAB's cells."""
+    return np.array([[name] for name in names], object)
+
+
+def write_tinyface(folder: Path, *, distractors: int = 2) -> str:
+    savemat(
+        folder / "gallery_match_img_ID_pairs.mat",
+        {"gallery_set": cell(["7_1.jpg", "9_1.jpg", "9_2.jpg"]), "gallery_ids": np.array([[7], [9], [9]])},
+    )
+    savemat(
+        folder / "probe_img_ID_pairs.mat",
+        {"probe_set": cell(["7_5.jpg", "9_6.jpg"]), "probe_ids": np.array([[7], [9]])},
+    )
+    for number in range(distractors):
+        paint(folder / "Gallery_Distractor" / f"d{number}.png")
+    return str(folder)
+
+
+def test_tinyface_has_a_gallery_with_distractors(tmp_path: Path) -> None:
+    folder = write_tinyface(tmp_path)
+
+    sets = read_tinyface(folder, folder)
+
+    assert [sets.images[row] for row in sets.gallery] == [
+        "Gallery_Match/7_1", "Gallery_Match/9_1", "Gallery_Match/9_2", "Gallery_Distractor/d0", "Gallery_Distractor/d1",
+    ]  # fmt: skip
+    assert sets.gallery_identity.tolist() == [0, 1, 1, -1, -1]
+    assert [sets.images[row] for row in sets.probes] == ["Probe/7_5", "Probe/9_6"]
+    assert sets.probe_identity.tolist() == [0, 1]
+
+
+def test_tinyface_without_distractors_is_refused(tmp_path: Path) -> None:
+    folder = write_tinyface(tmp_path, distractors=0)
+
+    with pytest.raises(OctoscaleError, match="has no images in Gallery_Distractor"):
+        read_tinyface(folder, folder)
+
+
+def roles(folder: Path, text: str) -> Gallery:
+    (folder / "roles.csv").write_text(text)
+    return read_roles(str(folder / "roles.csv"))
+
+
+def test_a_table_says_who_is_what(tmp_path: Path) -> None:
+    sets = roles(
+        tmp_path, "image,identity,role\na/1.jpg,Ada,gallery\nx.jpg,,distractor\na/2.jpg,Ada,probe\nb.jpg,Bo,probe\n"
+    )
+
+    assert sets.images == ("a/1", "x", "a/2", "b")
+    assert sets.gallery_identity.tolist() == [0, -1]
+    assert sets.probe_identity.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.jpg,Ada,gallery\nb.jpg,Bo,witness\n", r"line 2 of .*'b.jpg,Bo,witness'; expected IMAGE, IDENTITY"),
+        ("a.jpg,Ada,gallery\nb.jpg,,probe\n", r"line 2 of .*expected"),
+        ("a.jpg,Ada,gallery\n", "has no probe image"),
+        ("a.jpg,Ada,probe\n", "has no gallery image"),
+    ],
+)
+def test_a_malformed_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(OctoscaleError, match=message):
+        roles(tmp_path, text)

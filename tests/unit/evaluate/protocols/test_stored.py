@@ -1,0 +1,48 @@
+"""Images that are read when they are asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from octoscale.data.align import TEMPLATE, align
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.protocols.stored import StoredImages
+
+
+def paint(path: Path, level: int, size: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), (level, level, level)).save(path)
+
+
+def test_only_the_rows_asked_for_are_read(tmp_path: Path) -> None:
+    for row in range(3):
+        paint(tmp_path / f"a/{row}.png", 10 * row)
+    images = StoredImages(["a/0", "a/1", "a/2"], str(tmp_path))
+    (tmp_path / "a/1.png").write_bytes(b"damaged")
+
+    assert len(images) == 3
+    assert images.shape == (3, 3, 8, 8)
+    assert images[torch.tensor([2, 0, 2])][:, 0, 0, 0].tolist() == [20, 0, 20]
+    with pytest.raises(OctoscaleError, match=r"cannot decode a/1\.png"):
+        images[torch.tensor([1])]
+
+
+def test_images_are_aligned_by_their_landmarks(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "1.png")
+    landmarks = (TEMPLATE / 2 + 3)[None]
+
+    images = StoredImages(["1"], str(tmp_path), landmarks)
+
+    assert images.shape == (1, 3, 112, 112)
+    np.testing.assert_array_equal(images[torch.tensor([0])][0].permute(1, 2, 0), align(pixels, landmarks[0]))
+
+
+def test_missing_images_are_counted(tmp_path: Path) -> None:
+    paint(tmp_path / "1.png", 0)
+
+    with pytest.raises(OctoscaleError, match="lacks 2 of 3 images; the first: 2"):
+        StoredImages(["1", "2", "3"], str(tmp_path))

@@ -1,0 +1,96 @@
+"""1:N identification against sorting the gallery for each probe."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from octoscale.degrade import degrade
+from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.identification import Search, evaluate_identification, identification_rates, search
+from octoscale.evaluate.protocols.gallery import Gallery
+from octoscale.models import FaceNetwork
+
+
+def drawn() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """150 probes of 40 identities, of whom the gallery knows 30, and its 70 images with 20 distractors."""
+    generator = torch.Generator().manual_seed(2)
+    centres = torch.randn(40, 6, generator=generator)
+    probe_identity = torch.randint(0, 40, (150,), generator=generator)
+    gallery_identity = torch.cat(
+        [torch.arange(30), torch.randint(0, 30, (20,), generator=generator), -torch.ones(20).long()]
+    )
+    known = centres[gallery_identity.clamp(min=0)] * (gallery_identity >= 0)[:, None]
+    gallery = known + torch.randn(70, 6, generator=generator)
+    return centres[probe_identity] + torch.randn(150, 6, generator=generator), gallery, probe_identity, gallery_identity
+
+
+def test_ranks_are_those_of_the_sorted_gallery() -> None:
+    probes, gallery, probe_identity, gallery_identity = drawn()
+
+    found = search(probes, gallery, probe_identity, gallery_identity)
+
+    for row in range(len(probes)):
+        distances = 1 - torch.nn.functional.cosine_similarity(probes[row].double(), gallery.double())
+        order = distances.argsort()
+        mates = (gallery_identity[order] == probe_identity[row]).nonzero().ravel()
+        assert found.mated[row] == bool(len(mates))
+        if len(mates):
+            # Other images of the same person do not count before it; the nearest mate has only strangers before it.
+            assert found.rank[row] == int(mates[0]) + 1
+            assert found.distance[row] == pytest.approx(float(distances[order[mates[0]]]), abs=1e-12)
+        else:
+            assert found.rank[row] == 0
+            assert found.distance[row] == pytest.approx(float(distances.min()), abs=1e-12)
+
+
+def test_a_stranger_as_near_as_the_mate_counts_before_it() -> None:
+    same = torch.tensor([[1.0, 0.0]])
+
+    found = search(same, same.repeat(3, 1), torch.tensor([4]), torch.tensor([-1, 4, 5]))
+
+    assert found.rank.tolist() == [3]
+
+
+def test_rates_are_counts_of_probes() -> None:
+    mated = np.array([True] * 4 + [False] * 10)
+    ranks = np.array([1, 1, 2, 6] + [0] * 10)
+    distances = np.array([0.1, 0.5, 0.2, 0.3] + [0.3 + 0.05 * k for k in range(10)])
+
+    rank, tpir = identification_rates(Search(mated, ranks, distances), (1, 5, 10), (0.5, 0.1, 0.01))
+
+    assert rank == {1: 0.5, 5: 0.75, 10: 1.0}
+    # One false positive in ten is allowed: any threshold below the second nearest, 0.35. The mate at 0.2 is not first.
+    assert tpir == {0.5: 0.5, 0.1: 0.25, 0.01: None}
+
+
+def test_without_non_mated_probes_no_tpir_is_measurable() -> None:
+    rank, tpir = identification_rates(Search(np.array([True]), np.array([1]), np.array([0.1])))
+
+    assert rank[1] == 1.0
+    assert set(tpir.values()) == {None}
+
+
+def test_probes_that_nobody_mates_and_broken_embeddings_are_refused() -> None:
+    with pytest.raises(OctoscaleError, match="no probe shows anybody of the gallery"):
+        identification_rates(Search(np.array([False]), np.array([0]), np.array([0.1])))
+    with pytest.raises(OctoscaleError, match="1 of 1 distances are not finite"):
+        identification_rates(Search(np.array([True]), np.array([1]), np.array([np.nan])))
+
+
+def test_probes_are_degraded_and_the_gallery_is_not(network: FaceNetwork) -> None:
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    sets = Gallery(tuple("abcdef"), np.array([0, 1, 2, 3]), np.array([0, 1, -1, 2]), np.array([4, 5]), np.array([0, 1]))
+    network.eval()
+    with torch.no_grad():
+        gallery, probes = network(images[:4]), network(degrade(images[4:], 8))
+    expected = search(probes, gallery, torch.tensor([0, 1]), torch.tensor([0, 1, -1, 2]))
+
+    found = evaluate_identification(network, sets, images, World(), resolution=8, name="tinyface")
+
+    assert found.rank == identification_rates(expected)[0]
+    assert (found.gallery, found.distractors, found.mated_probes, found.non_mated_probes) == (4, 1, 2, 0)
+    assert json.loads(found.to_json())["resolution"] == 8
