@@ -67,7 +67,7 @@ def confidence_intervals(
         ordered = block[:, columns]
         true_counts = _accepted(ordered * genuine, last)
         false_counts = _accepted(ordered, last) - true_counts
-        true_accepts, false_accepts = true_counts.double() / np.count_nonzero(same), false_counts.double() / impostors
+        true_accepts, false_accepts = true_counts.double() / int(same.sum()), false_counts.double() / impostors
         weight = block.double()
         figures.append(
             torch.stack(
