@@ -20,6 +20,7 @@ from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.loss.config import LossConfig
 from octoscale.models.config import ModelConfig
+from octoscale.models.graph_file import is_graph_file
 from octoscale.optimizer import OptimizerConfig, ScheduleConfig
 from octoscale.resilience import ResilienceConfig
 from octoscale.settings import Settings
@@ -97,6 +98,7 @@ class Config(Settings):
             "directory": self.directory,
             "data.url": self.data.url,
             "data.cache_dir": self.data.cache_dir,
+            "model.name": self.model.name if is_graph_file(self.model.name) else None,
             "model.weights": self.model.weights,
             "checkpoint.url": self.checkpoint.url,
             "telemetry.folder": self.telemetry.folder,

@@ -1,4 +1,4 @@
-"""What each step gave: into the log, the progress bar, and a file beside each commit."""
+"""What each step gave: into the log, to whoever listens, and into a file beside each commit."""
 
 import json
 import logging
@@ -8,7 +8,9 @@ from dataclasses import asdict
 from octoscale.data.loader import Batch
 from octoscale.data.storage import Store
 from octoscale.measured import Measured, StepLine
-from octoscale.telemetry.progress import ShowProgress
+from octoscale.telemetry.output import Tell
+from octoscale.telemetry.pace import Pace
+from octoscale.telemetry.progress import step_line
 
 logger = logging.getLogger(__name__)
 
@@ -16,10 +18,11 @@ logger = logging.getLogger(__name__)
 class Journal:
     """Keeps the lines since the last commit, and writes them as one object: storage needs no append."""
 
-    def __init__(self, store: Store, measured: Measured, show: ShowProgress, *, log_every_steps: int) -> None:
+    def __init__(self, store: Store, measured: Measured, pace: Pace, tell: Tell, *, log_every_steps: int) -> None:
         self._store = store
         self._measured = measured
-        self._show = show
+        self._pace = pace
+        self._tell = tell
         self._log_every_steps = log_every_steps
         self._lines: list[StepLine] = []
 
@@ -28,11 +31,18 @@ class Journal:
         self._lines.append(line)
         self._measured.step(line, batch)
         result = line.result
-        active = sum(term.active_fraction for term in result.terms.values()) / len(result.terms)
-        text = f"loss {result.loss:.4f}  active {active:.0%}  {line.step_seconds + line.data_wait_seconds:.2f} s/step"
-        self._show(line.step, text)
+        figures = self._pace.step(
+            line.step,
+            epoch=line.epoch,
+            loss=result.loss,
+            active_ratio=sum(term.active_fraction for term in result.terms.values()) / len(result.terms),
+            learning_rate=line.learning_rate,
+            step_seconds=line.step_seconds,
+            data_wait_seconds=line.data_wait_seconds,
+        )
+        self._tell("step", **asdict(figures))
         if line.step % self._log_every_steps == 0:
-            logger.info("step %d  %s  data wait %.2f s", line.step, text, line.data_wait_seconds)
+            logger.info("%s", step_line(figures))
         for substitution in batch.substitutions:
             logger.warning(
                 "sample %d takes the place of %d: %s",
@@ -56,6 +66,8 @@ class Journal:
     def committed(self, step: int, seconds: float, size_bytes: int) -> None:
         """The state after `step` is safe. From any thread."""
         self._measured.committed(seconds, size_bytes)
+        self._pace.committed()
+        self._tell("commit", step=step, seconds=seconds, bytes=size_bytes)
         logger.info("committed step %d in %.2f s", step, seconds)
 
 

@@ -13,9 +13,11 @@ from octoscale.data.pack import pack
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.report import render
-from octoscale.orchestrate.ray_train import launch
+from octoscale.orchestrate.ray_train import LaunchResult, launch
 from octoscale.report.page import write_report
 from octoscale.showcase import draw_an_octuplet
+from octoscale.telemetry.output import Output
+from octoscale.telemetry.progress import stages, training
 from octoscale.train import train
 from octoscale.trained import load_trained
 
@@ -44,41 +46,46 @@ class Faces:
         return found
 
 
-def run_quickstart(directory: Path, faces: Faces | None, *, workers: int, console: Console) -> None:
+def run_quickstart(
+    directory: Path, faces: Faces | None, *, workers: int, console: Console, output: Output
+) -> LaunchResult:
     """Do everything, say each step, and name the pictures at the end.
 
     Args:
         directory: where everything goes; empty or absent.
         faces: the user's own; None for synthetic ones, on which a small network is trained first.
         workers: ranks of the fine-tuning, under local Ray.
-        console: for headings and results.
+        console: for results.
+        output: for what is done meanwhile.
 
     Raises:
         OctoscaleError: the directory is in use, or anything that the user can mend.
     """
     if directory.exists() and any(directory.iterdir()):
         raise OctoscaleError(f"{directory} is not empty; give another --directory, or remove it")
-    steps = _Headings(console, 3 if faces else 5)
+    steps = _Headings(output, 3 if faces else 5)
     if faces is None:
         steps.say("draw synthetic faces: no real person is on them")
         write_synthetic_faces(directory / "faces", **SYNTHETIC)
     source = faces.train if faces else directory / "faces" / "train"
 
     steps.say("pack them into WebDataset shards with an index")
-    packed = pack(str(source), str(directory / "packed"))
+    with stages(output) as show:
+        packed = pack(str(source), str(directory / "packed"), progress=show)
     logger.info("%d images of %d identities in %d shards", packed.images, packed.identities, packed.shards)
 
     if faces is None:
         steps.say("train a small network on high-resolution images alone")
         pretrain = parse_config(pretrain_values(directory), source="of the quickstart")
-        train(pretrain, World())
+        train(pretrain, World(), console=output.console, quiet=output.quiet, tell=output.event)
         verify = directory / "faces" / "verify"
         weights = directory / "pretrained" / "weights.pt"
         faces = Faces(source, verify, verify / "pairs.txt", "tiny", weights)
     values = {**finetune_values(directory, faces), "resilience": {"workers": workers}}
     config = parse_config(values, source="of the quickstart")
     steps.say(f"fine-tune it with the octuplet loss, {workers} ranks under local Ray")
-    result = launch(config)
+    with training(output.console, quiet=output.quiet, tell=output.event) as tell:
+        result = launch(config, quiet=output.quiet, tell=tell)
     assert result.baseline is not None
     assert result.final is not None
 
@@ -101,15 +108,17 @@ def run_quickstart(directory: Path, faces: Faces | None, *, workers: int, consol
         soft_wrap=True,
         markup=False,
     )
+    return result
 
 
 class _Headings:
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total, self._number = console, total, 0
+    def __init__(self, output: Output, total: int) -> None:
+        self._output, self._total, self._number = output, total, 0
 
     def say(self, text: str) -> None:
         self._number += 1
-        self._console.print(f"\n[bold]({self._number}/{self._total}) {text}[/]")
+        if not self._output.quiet:
+            self._output.console.print(f"\n[bold]({self._number}/{self._total}) {text}[/]")
 
 
 SYNTHETIC: dict[str, int] = {

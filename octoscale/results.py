@@ -71,7 +71,7 @@ class Results:
         with tempfile.TemporaryDirectory(prefix="octoscale-results-") as folder:
             with whole or nullcontext():
                 if self._world.is_main:
-                    save_weights(network.backbone, Path(folder, "weights.pt"))
+                    save_weights(network, Path(folder, "weights.pt"))
             if self._world.is_main:
                 if self._last is not None:
                     self._draw(baseline, self._last, Path(folder))

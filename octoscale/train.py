@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Literal
 
@@ -15,31 +15,34 @@ from rich.console import Console
 from octoscale.checkpoint import Checkpoints, CommitInterval, Position
 from octoscale.config import Config
 from octoscale.data.index import Index
-from octoscale.data.plan import pairs_per_batch, rank_batch_size
+from octoscale.data.plan import rank_batch_size
 from octoscale.data.storage import Store
 from octoscale.data.stream import PlannedBatch
 from octoscale.distributed.ddp_engine import DdpEngine
-from octoscale.distributed.deepspeed_config import deepspeed_config, zero_stage
+from octoscale.distributed.deepspeed_config import deepspeed_config
 from octoscale.distributed.deepspeed_engine import DeepSpeedEngine
 from octoscale.distributed.engine import Engine
 from octoscale.distributed.world import World, connected
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.feed import feed, open_data
+from octoscale.geometry import Geometry
 from octoscale.heartbeat import Heart, last_heartbeat
 from octoscale.interruption import Interruption, interruption
 from octoscale.journal import Journal
 from octoscale.measured import Measured, StepLine
-from octoscale.models import FaceNetwork, set_training
+from octoscale.models import FaceNetwork, recompute_activations, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
-from octoscale.step import StepResult, chunk_rows, training_step
+from octoscale.step import StepResult, training_step
 from octoscale.telemetry.export import exported
 from octoscale.telemetry.flops import forward_flops
 from octoscale.telemetry.goodput import WallLedger
-from octoscale.telemetry.progress import progress
-from octoscale.trained import configured_network
+from octoscale.telemetry.output import Tell, silent
+from octoscale.telemetry.pace import Pace
+from octoscale.telemetry.progress import training
+from octoscale.trained import configured_network, with_what_weights_say
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +64,16 @@ def train(
     console: Console | None = None,
     quiet: bool = False,
     wish: Interruption | None = None,
+    tell: Tell = silent,
 ) -> Summary:
     """Train to the configured length, or until SIGTERM or `wish` asks to stop; go on where a commit left off.
 
     Called by every rank of `world`; the wish of one of them stops all. All that the run leaves behind is in
     `config.directory`.
+
+    Args:
+        console: where rank 0 shows a bar if it is a terminal, unless `quiet`; by default stderr.
+        tell: on rank 0, told the events `geometry`, `step`, `commit` and `evaluation`.
 
     Raises:
         OctoscaleError: what the user can mend, before the first step wherever it can be known then.
@@ -73,6 +81,7 @@ def train(
     timeout, alone_too = config.resilience.process_group_timeout_seconds, config.engine == "deepspeed"
     with connected(world, timeout_seconds=timeout, alone_too=alone_too), ExitStack() as stack:
         began = time.time()
+        config = with_what_weights_say(config)
         data = open_data(config)
         index = data.index
         check_same_data(index, world)
@@ -89,14 +98,18 @@ def train(
         folder = store.local_path() if store.is_local else None
         metrics = stack.enter_context(
             exported(config.telemetry, run=config.directory, run_folder=folder, rank=world.rank,
-                     world_size=world.world_size)
+                     world_size=world.world_size, settings=config.model_dump(mode="json"))
         )  # fmt: skip
         ledger = WallLedger(metrics, began=began, attempt=attempt.number)
         record = run_record(config, index)
         position = resume(checkpoints, engine, record, metrics)
         former = world.broadcast(last_heartbeat(store, attempt.number) if world.is_main else None)
         ledger.go_on(record.get("ledger"), last_sign=None if former is None else former.time)
-        log_geometry(config, index, world, position)
+        geometry = Geometry.derive(config, world.world_size, index)
+        geometry.log(config, position, device=str(world.device))
+        shown_on = console or Console(stderr=True)
+        tell = stack.enter_context(training(shown_on, quiet=quiet, tell=tell)) if world.is_main else silent
+        tell("geometry", **asdict(geometry))
         if world.is_main:
             store.write("config.yaml", config.to_yaml().encode())
 
@@ -112,11 +125,8 @@ def train(
         if position.step == 0:
             results.evaluate(network, step=0)
 
-        show = stack.enter_context(
-            progress(console or Console(), "training", _expected_steps(config, index), done=position.step,
-                     quiet=quiet or not world.is_main)
-        )  # fmt: skip
-        journal = Journal(store, measured, show, log_every_steps=config.telemetry.log_every_steps)
+        pace = Pace(global_batch_size=config.global_batch_size, steps=geometry.steps or 0)
+        journal = Journal(store, measured, pace, tell, log_every_steps=config.telemetry.log_every_steps)
         batches = stack.enter_context(feed(config, data, world, position))
         stop = stack.enter_context(interruption(wish))
         interval = CommitInterval(config.checkpoint, world, attempt, position.step)
@@ -133,6 +143,8 @@ def train(
             ends = stopped or finished(config, position)
             # A run that was asked to stop has seconds, not the time of an evaluation.
             score = None if stopped else results.evaluate_if_due(network, position.step, ends=ends)
+            if score is not None:
+                tell("evaluation", step=position.step, mean_accuracy=score)
             due = interval.due(position.step, under_way=checkpoints.busy)
             if ends or score is not None or due:
                 started = time.perf_counter()
@@ -195,6 +207,8 @@ def build_network(config: Config, world: World) -> FaceNetwork:
     # PyTorch's annotations leave this form out.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_training(network, config.model.batch_norm, world.group)
+    if config.model.activation_checkpointing:
+        recompute_activations(network)
     return network
 
 
@@ -265,35 +279,3 @@ def learning_rate(config: Config, position: Position, planned: PlannedBatch) -> 
     return learning_rate_at(
         config.schedule, config.optimizer.learning_rate, step=position.step, done=done, length=length
     )
-
-
-def log_geometry(config: Config, index: Index, world: World, position: Position) -> None:
-    """Say every number that follows from the configuration, before the first step; raises where one is impossible."""
-    pairs = pairs_per_batch(index.images_per_identity, config.global_batch_size)
-    per_rank = rank_batch_size(config.global_batch_size, world.world_size)
-    logger.info("data      %d images of %d identities, %d px", len(index), index.identity_count, index.image_size)
-    logger.info(
-        "batch     %d images = %d identities × 2 = %d ranks × %d; each image twice, high and low",
-        config.global_batch_size, pairs, world.world_size, per_rank,
-    )  # fmt: skip
-    sizes = [rows.stop - rows.start for rows in chunk_rows(per_rank, config.micro_batch_size)]
-    rest = f" and one of {sizes[-1]}" if sizes[-1] < sizes[0] else ""
-    logger.info(
-        "chunks    %d × %d images%s on each rank, in %s",
-        sizes.count(sizes[0]), sizes[0], rest, "two passes" if len(sizes) > 1 else "one pass",
-    )  # fmt: skip
-    logger.info(
-        "length    %s, about %.1f steps per epoch, from step %d, epoch %d, batch %d",
-        f"{config.steps} steps" if config.steps else f"{config.epochs} epochs",
-        len(index) / config.global_batch_size, position.step, position.epoch, position.batch,
-    )  # fmt: skip
-    stage = f", ZeRO {zero_stage(config.deepspeed or {})}" if config.engine == "deepspeed" else ""
-    logger.info(
-        "device    %s, %s, %s%s, %s, batch norm %s",
-        world.device, config.precision, config.engine, stage, config.model.name, config.model.batch_norm,
-    )  # fmt: skip
-
-
-def _expected_steps(config: Config, index: Index) -> int:
-    """For show: an epoch ends a few batches before its images do."""
-    return config.steps or (config.epochs or 0) * (len(index) // config.global_batch_size)

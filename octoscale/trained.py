@@ -12,7 +12,7 @@ from octoscale.config import Config, load_config, parse_config
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
-from octoscale.models import FaceNetwork, load
+from octoscale.models import FaceNetwork, load, read_weights
 
 
 @dataclass(frozen=True)
@@ -98,4 +98,25 @@ def configured_network(config: Config, weights: str | None) -> FaceNetwork:
     model = config.model
     # Random weights, where there are no others, are those that the run starts from.
     torch.manual_seed(config.seed)
-    return load(model.name, weights=weights, embedding_dim=model.embedding_dim, preprocessing=model.preprocessing)
+    return load(
+        model.name, weights=weights, dialect=model.dialect, embedding_dim=model.embedding_dim,
+        preprocessing=model.preprocessing, batch_norm_epsilon=model.batch_norm_epsilon,
+    )  # fmt: skip
+
+
+def with_what_weights_say(config: Config) -> Config:
+    """The same run with its weights' dialect, preprocessing and epsilon written out, where it leaves them open.
+
+    What a run commits is its network's weights in octoscale's own names; its configuration keeps the rest.
+    """
+    model = config.model
+    if model.weights is None:
+        return config
+    read = read_weights(model.weights, model.dialect)
+    found = {
+        "dialect": read.dialect,
+        "preprocessing": read.preprocessing,
+        "batch_norm_epsilon": read.batch_norm_epsilon,
+    }
+    left_open = {key: value for key, value in found.items() if value is not None and getattr(model, key) is None}
+    return config.model_copy(update={"model": model.model_copy(update=left_open)})

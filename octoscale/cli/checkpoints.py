@@ -1,22 +1,22 @@
 """Commands that look at a run's commits: list, verify, export, prune."""
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octoscale.cli.console import make_writable, out
+from octoscale.cli.console import Json, Quiet, answer, make_writable, output_of
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from octoscale.checkpoint import Checkpoints, Commit
+    from octoscale.telemetry.output import Output
 
 app = typer.Typer(no_args_is_help=True, help="Look at a run's commits, check them, export and prune them.")
 
 Target = Annotated[str, typer.Argument(help="A run's directory, or the URL of its checkpoints.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="As JSON instead of a table.")]
 
 
 @app.command("list")
@@ -27,33 +27,31 @@ def list_commits(target: Target, as_json: Json = False) -> None:
     rows = [_row(checkpoints, commit, "counts") for commit in found.commits]
     rows += [_row(checkpoints, commit, "replaced attempt") for commit in found.fenced]
     rows += [{"name": name, "state": "unreadable"} for name in found.senseless]
-    if as_json:
-        _print_json(checkpoints, rows)
-        return
-    _print_table(checkpoints, rows, "state")
+    _answer_rows(output_of(as_json=as_json), checkpoints, rows, "state")
 
 
 @app.command()
-def verify(target: Target, as_json: Json = False) -> None:
+def verify(target: Target, quiet: Quiet = False, as_json: Json = False) -> None:
     """Read every part of every commit and compare it with its checksum. Exit code 1: one is damaged."""
     from octoscale.checkpoint import DamagedError
+    from octoscale.telemetry.progress import stages
 
     checkpoints = _found(target)
     found = checkpoints.listing()
     rows = []
-    for commit in found.commits:
-        row = _row(checkpoints, commit, "whole")
-        try:
-            with checkpoints.verified(commit):
-                pass
-        except DamagedError as error:
-            row |= {"state": "damaged", "cause": str(error)}
-        rows.append(row)
+    output = output_of(quiet=quiet, as_json=as_json)
+    with stages(output) as show:
+        for number, commit in enumerate(found.commits, start=1):
+            row = _row(checkpoints, commit, "whole")
+            try:
+                with checkpoints.verified(commit):
+                    pass
+            except DamagedError as error:
+                row |= {"state": "damaged", "cause": str(error)}
+            rows.append(row)
+            show("verify", number, len(found.commits))
     rows += [{"name": name, "state": "damaged", "cause": "its content makes no sense"} for name in found.senseless]
-    if as_json:
-        _print_json(checkpoints, rows)
-    else:
-        _print_table(checkpoints, rows, "state", "cause")
+    _answer_rows(output, checkpoints, rows, "state", "cause")
     if any(row["state"] == "damaged" for row in rows):
         raise typer.Exit(EXIT_FAILED)
 
@@ -64,6 +62,7 @@ def export(
     output: Annotated[Path, typer.Argument(help="The file to write, for model.weights.", show_default=False)],
     step: Annotated[int | None, typer.Option(help="The commit of this step instead of the newest.")] = None,
     best: Annotated[bool, typer.Option("--best", help="The best evaluated commit instead of the newest.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the network's weights of one commit to a file that `model.weights` loads."""
     from octoscale.models import save_weights
@@ -77,8 +76,9 @@ def export(
     if output.is_dir():
         raise OctoscaleError(f"OUTPUT: {output} is a folder; give the name of a file")
     trained = load_trained(target, best=best, step=step)
-    save_weights(trained.network.backbone, output)
-    out.print(f"wrote {output}: the weights after step {trained.step}", markup=False, soft_wrap=True)
+    save_weights(trained.network, output)
+    text = f"wrote {output}: the weights after step {trained.step}"
+    answer(output_of(as_json=as_json), "exported", text, path=str(output), step=trained.step)
 
 
 @app.command()
@@ -87,6 +87,7 @@ def prune(
     keep_last: Annotated[int, typer.Option(min=1, help="Newest commits to keep.")],
     keep_best: Annotated[bool, typer.Option(help="Also keep the best evaluated commit.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete all but the newest commits and the best, and parts that no commit names."""
     from octoscale.checkpoint.retention import prune as prune_commits
@@ -94,9 +95,11 @@ def prune(
     checkpoints = _found(target)
     gone, prefixes = prune_commits(checkpoints.store, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
     verb = "would delete" if dry_run else "deleted"
-    for name in [*(commit.name for commit in gone), *prefixes]:
-        out.print(f"{verb} {name}", markup=False, soft_wrap=True)
-    out.print(f"{verb} {len(gone)} commits and {len(prefixes)} folders of parts", markup=False, soft_wrap=True)
+    commits, folders = [commit.name for commit in gone], list(prefixes)
+    lines = [f"{verb} {name}" for name in [*commits, *folders]]
+    text = "\n".join([*lines, f"{verb} {len(commits)} commits and {len(folders)} folders of parts"])
+    output = output_of(as_json=as_json)
+    answer(output, "pruned", text, url=checkpoints.store.url, commits=commits, folders=folders, dry_run=dry_run)
 
 
 def _found(target: str) -> "Checkpoints":
@@ -119,11 +122,11 @@ def _row(checkpoints: "Checkpoints", commit: "Commit", state: str) -> dict[str, 
     }
 
 
-def _print_json(checkpoints: "Checkpoints", rows: list[dict[str, Any]]) -> None:
-    sys.stdout.write(json.dumps({"url": checkpoints.store.url, "commits": rows}, indent=1) + "\n")
+def _answer_rows(output: "Output", checkpoints: "Checkpoints", rows: list[dict[str, Any]], *more: str) -> None:
+    answer(output, "commits", _table(checkpoints, rows, *more), url=checkpoints.store.url, commits=rows)
 
 
-def _print_table(checkpoints: "Checkpoints", rows: list[dict[str, Any]], *more: str) -> None:
+def _table(checkpoints: "Checkpoints", rows: list[dict[str, Any]], *more: str) -> "Table":
     from datetime import datetime
 
     from rich.filesize import decimal
@@ -140,4 +143,4 @@ def _print_table(checkpoints: "Checkpoints", rows: list[dict[str, Any]], *more: 
             size = "?" if row["bytes"] is None else decimal(row["bytes"])
             cells = [str(row["step"]), str(row["attempt"]), when, score, size]
         table.add_row(*cells, *(escape(str(row.get(key, ""))) for key in more))
-    out.print(table)
+    return table

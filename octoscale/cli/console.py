@@ -1,18 +1,44 @@
-"""Where commands print to, and the options that many of them share."""
+"""Where commands print to, and the options that all of them share.
+
+Results go to stdout, everything else to stderr. With ``--json`` stdout has one JSON object a line, with its `event`.
+"""
 
 import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from octoscale.errors import OctoscaleError
+from octoscale.telemetry.output import Output
 
-out = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def output_of(*, quiet: bool = False, as_json: bool = False) -> Output:
+    """The output that the options ask for."""
+    return Output(errors, quiet=quiet, events=sys.stdout if as_json else None)
+
+
+def answer(output: Output, event: str, text: RenderableType, **values: Any) -> None:
+    """A result: `text` for people, or the event with its values for programs."""
+    if output.has_events:
+        output.event(event, **values)
+    elif isinstance(text, str):
+        out.print(text, markup=False, soft_wrap=True)
+    else:
+        out.print(text)
+
+
+def tell(text: str) -> None:
+    """A line for people, as it is, on stderr."""
+    errors.print(text, markup=False, soft_wrap=True)
 
 
 def make_writable(folder: Path, option: str) -> None:

@@ -1,7 +1,7 @@
 """Commands of data sets: pack, index, inspect."""
 
+import json
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from octoscale.cli.console import Quiet, errors, make_writable, out
+from octoscale.cli.console import Json, Quiet, answer, errors, make_writable, out, output_of, tell
 
 if TYPE_CHECKING:
     from octoscale.data.pack import PackReport
+    from octoscale.telemetry.output import Output
 
 # Each command imports what it runs: `octoscale --help` answers at once.
 
@@ -60,6 +61,7 @@ def pack(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted packing.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Pack images into WebDataset shards with an index."""
     from octoscale.data.importers.open import open_source
@@ -76,20 +78,21 @@ def pack(
         exclusions=Exclusions() if exclude is None else read_exclusions(exclude),
         held_out=None if split is None else parse_split(split),
     )
+    output = output_of(quiet=quiet, as_json=as_json)
     opened = open_source(source, form=form, root=root, columns=Columns(path_column, identity_column))
     try:
-        with _sigterm_as_ctrl_c(), stages(errors, quiet=quiet) as show:
+        with _sigterm_as_ctrl_c(), stages(output) as show:
             report = pack_source(
                 opened, destination, rules=rules, shard_bytes=shard_mib * 2**20, image_size=image_size, seed=seed,
                 overwrite=overwrite, resume=resume, workers=workers, progress=show,
             )  # fmt: skip
     except KeyboardInterrupt:
-        errors.print("interrupted; the same command with --resume goes on", soft_wrap=True)
+        tell("interrupted; the same command with --resume goes on")
         raise
     parts = {"": report} if report.held_out is None else {"/train": report, f"/{rules.parts[1]}": report.held_out}
     _tell_excluded(report, f"{destination.rstrip('/')}{next(iter(parts))}")
     for part, packed in parts.items():
-        _tell_counts("packed", packed, f"into {packed.shards} shards", f"{destination.rstrip('/')}{part}")
+        _answer_counts(output, "packed", packed, f"into {packed.shards} shards", f"{destination.rstrip('/')}{part}")
 
 
 def index(
@@ -102,18 +105,20 @@ def index(
     workers: Workers = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Make an index of WebDataset shards that are there, which stay as they are."""
     from octoscale.data.index_shards import index_shards
     from octoscale.telemetry.progress import stages
 
-    with stages(errors, quiet=quiet) as show:
+    output = output_of(quiet=quiet, as_json=as_json)
+    with stages(output) as show:
         report = index_shards(
             url, label_field=label_field, min_images=min_images, image_size=image_size, overwrite=overwrite,
             workers=workers, progress=show,
         )  # fmt: skip
     _tell_excluded(report, url.rstrip("/"))
-    _tell_counts("indexed", report, f"in {report.shards} shards", url)
+    _answer_counts(output, "indexed", report, f"in {report.shards} shards", url)
 
 
 def inspect(
@@ -122,7 +127,7 @@ def inspect(
         Path | None, typer.Option(help="Draw the histogram and a contact sheet of random people into this folder.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the contact sheet's people.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what a data set holds: counts, images per identity, duplicates. A remote one is not copied."""
     from octoscale.data.inspection.duplicates import find_duplicates
@@ -135,7 +140,7 @@ def inspect(
     with open_view(url) as view:
         duplicates = find_duplicates(view)
         if as_json:
-            sys.stdout.write(as_document(view, duplicates))
+            output_of(as_json=True).event("data_set", **json.loads(as_document(view, duplicates)))
         else:
             for piece in render(view, duplicates):
                 # Plain lines, and no cut: a table would cut the fingerprint to the width of the terminal.
@@ -143,7 +148,7 @@ def inspect(
         if figures is not None:
             (figures / "images_per_identity.png").write_bytes(draw_histogram(view.index))
             (figures / "contact_sheet.png").write_bytes(draw_contact_sheet(view, seed=seed))
-            errors.print(f"drew {figures}/images_per_identity.png and contact_sheet.png", markup=False, soft_wrap=True)
+            tell(f"drew {figures}/images_per_identity.png and contact_sheet.png")
 
 
 @contextmanager
@@ -173,10 +178,19 @@ def _tell_excluded(report: "PackReport", where: str) -> None:
         errors.print(f"[yellow]not in the source[/], of --exclude: {len(report.unknown_exclusions)}: {names}")
 
 
-def _tell_counts(what: str, report: "PackReport", shards: str, where: str) -> None:
-    out.print(
-        f"{what} {report.images:,} images of {report.identities:,} identities, {report.image_size} px, "
+def _answer_counts(output: "Output", event: str, report: "PackReport", shards: str, where: str) -> None:
+    answer(
+        output,
+        event,
+        f"{event} {report.images:,} images of {report.identities:,} identities, {report.image_size} px, "
         f"{shards}, {report.size_bytes / 2**20:.1f} MiB, at {where}",
-        markup=False,
-        soft_wrap=True,
+        url=where,
+        images=report.images,
+        identities=report.identities,
+        image_size=report.image_size,
+        shards=report.shards,
+        bytes=report.size_bytes,
+        fingerprint=report.fingerprint,
+        excluded_images=len(report.excluded_images),
+        excluded_identities=len(report.excluded_identities),
     )

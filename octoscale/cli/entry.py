@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import checkpoints, compare, data, embed, jobs, report, runs
-from octoscale.cli.console import errors, out
+from octoscale.cli import checkpoints, compare, data, embed, jobs, report, runs, watch, weights
+from octoscale.cli.console import errors, out, output_of
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
 app = typer.Typer(
@@ -24,8 +24,9 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configurati
 
 # In the order of use.
 for command in (
-    data.pack, data.index, data.inspect, runs.train, runs.launch, jobs.submit, runs.evaluate, compare.compare,
-    report.report, embed.embed, embed.verify, runs.noise, runs.quickstart,
+    data.pack, data.index, data.inspect, watch.doctor, runs.train, runs.launch, jobs.submit, watch.top,
+    runs.evaluate, compare.compare, report.report, embed.embed, embed.verify, runs.noise,
+    weights.export, runs.quickstart,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(jobs_app, name="jobs")
@@ -36,6 +37,7 @@ jobs_app.command("stop")(jobs.jobs_stop)
 app.add_typer(config_app, name="config")
 config_app.command("show")(runs.config_show)
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(show: bool) -> None:
@@ -58,6 +60,7 @@ def main() -> None:
         app(prog_name="octoscale")
     except OctoscaleError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        output_of(as_json="--json" in sys.argv).event("error", message=str(error))
         failed = True
     if failed:
         # The error's frames held the process group, and gloo's threads abort at the end of the interpreter.

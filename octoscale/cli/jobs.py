@@ -1,22 +1,23 @@
 """Commands of jobs on a cluster that is somewhere else: submit, and jobs list, status, logs, stop."""
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from octoscale.cli.console import errors, out
+from octoscale.cli.console import Json, Quiet, answer, errors, output_of, tell
 from octoscale.cli.runs import ConfigArgument, MaxFailures, Overrides, Workers, resilience_overrides
 
 if TYPE_CHECKING:
     from octoscale.orchestrate.job import Job
+    from octoscale.telemetry.output import Output
 
 # Each command imports what it runs: `octoscale --help` answers at once.
 
@@ -30,7 +31,6 @@ Address = Annotated[
 JobArgument = Annotated[
     str, typer.Argument(help="A job's id, or a run's name for its newest.", metavar="JOB", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 def submit(
@@ -58,6 +58,8 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be sent, as JSON; send nothing.")
     ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train on a Ray cluster that is somewhere else; follow it, and end with its exit code.
 
@@ -65,6 +67,7 @@ def submit(
     """
     from octoscale.config import load_config
     from octoscale.errors import OctoscaleError
+    from octoscale.geometry import possible_geometries
     from octoscale.orchestrate.submission import plan_job, shared_paths
 
     if detach and max_resubmissions:
@@ -79,22 +82,31 @@ def submit(
             f"[yellow]{key} is the path {escape(path)}[/]: every node of the cluster must see the same files there",
             soft_wrap=True,
         )
+    output = output_of(quiet=quiet, as_json=as_json)
+    geometries = possible_geometries(resolved)
+    if not quiet:
+        for line in geometries[-1].lines(resolved, others=geometries[:-1]):
+            tell(line)
 
     from octoscale.orchestrate.jobs import JobServer, submit_and_follow
 
     server = JobServer(address)
     if dry_run:
-        sys.stdout.write(server.next_attempt(plan).to_json())
+        submission = server.next_attempt(plan)
+        sizes = [dataclasses.asdict(geometry) for geometry in geometries]
+        answer(output, "submission", submission.to_json().rstrip("\n"), **submission.document(), geometry=sizes)
         return
     if detach:
         submission = server.next_attempt(plan)
         server.submit(submission)
-        out.print(f"submitted {submission.id} to {server.address}", markup=False, soft_wrap=True)
+        text = f"submitted {submission.id} to {server.address}"
+        answer(output, "submitted", text, job=submission.id, address=server.address)
         _tell_how_to_go_on(submission.id, server.address)
         return
+    write = _to_stderr if as_json else _write
     with _detached_by_ctrl_c(plan.run, server.address):
-        job = submit_and_follow(server, plan, max_resubmissions=max_resubmissions, write=_write, tell=_tell)
-    _end_as(job)
+        job = submit_and_follow(server, plan, max_resubmissions=max_resubmissions, write=write, tell=tell)
+    _end_as(output, job)
 
 
 def jobs_list(address: Address, as_json: Json = False) -> None:
@@ -102,15 +114,12 @@ def jobs_list(address: Address, as_json: Json = False) -> None:
     from octoscale.orchestrate.jobs import JobServer
 
     jobs = JobServer(address).jobs()
-    if as_json:
-        sys.stdout.write(json.dumps([dataclasses.asdict(job) for job in jobs], indent=2) + "\n")
-        return
     table = Table("job", "status", "started", "minutes", "directory", box=None)
     for job in jobs:
         started = "" if job.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(job.started))
         minutes = "" if job.started is None else f"{((job.ended or time.time()) - job.started) / 60:.1f}"
         table.add_row(job.id, job.status, started, minutes, escape(job.directory or ""))
-    out.print(table)
+    answer(output_of(as_json=as_json), "jobs", table, jobs=[dataclasses.asdict(job) for job in jobs])
 
 
 def jobs_status(job: JobArgument, address: Address, as_json: Json = False) -> None:
@@ -118,12 +127,8 @@ def jobs_status(job: JobArgument, address: Address, as_json: Json = False) -> No
     from octoscale.orchestrate.jobs import JobServer
 
     found = JobServer(address).job(job)
-    if as_json:
-        sys.stdout.write(json.dumps(dataclasses.asdict(found), indent=2) + "\n")
-        return
-    out.print(f"{found.id}: {found.status}", markup=False, soft_wrap=True)
-    if found.message:
-        out.print(found.message.strip(), markup=False, soft_wrap=True)
+    text = "\n".join([f"{found.id}: {found.status}", *([found.message.strip()] if found.message else [])])
+    answer(output_of(as_json=as_json), "job", text, **dataclasses.asdict(found))
 
 
 def jobs_logs(
@@ -132,26 +137,29 @@ def jobs_logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Until the job ends, with its exit code; Ctrl-C leaves it running.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """What a job has printed."""
     from octoscale.orchestrate.jobs import JobServer
 
+    output = output_of(as_json=as_json)
+    write = partial(_as_event, output) if as_json else _write
     server = JobServer(address)
     found = server.job(job)
     if not follow:
-        _write(server.logs(found))
+        write(server.logs(found))
         return
     with _detached_by_ctrl_c(found.id, server.address):
-        found = server.follow(found.id, _write)
-    _end_as(found)
+        found = server.follow(found.id, write)
+    _end_as(output, found)
 
 
-def jobs_stop(job: JobArgument, address: Address) -> None:
+def jobs_stop(job: JobArgument, address: Address, as_json: Json = False) -> None:
     """Stop a job, and wait until it has ended. What it has committed stays; submitting it again goes on there."""
     from octoscale.orchestrate.jobs import JobServer
 
     found = JobServer(address).stop(job)
-    out.print(f"{found.id}: {found.status}", markup=False, soft_wrap=True)
+    answer(output_of(as_json=as_json), "job", f"{found.id}: {found.status}", **dataclasses.asdict(found))
 
 
 def _write(text: str) -> None:
@@ -159,13 +167,18 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _tell(text: str) -> None:
-    errors.print(text, markup=False, soft_wrap=True)
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def _as_event(output: "Output", text: str) -> None:
+    output.event("log", text=text)
 
 
 def _tell_how_to_go_on(job: str, address: str) -> None:
-    _tell(f"follow it: octoscale jobs logs {job} --follow --address {address}")
-    _tell(f"stop it:   octoscale jobs stop {job} --address {address}")
+    tell(f"follow it: octoscale jobs logs {job} --follow --address {address}")
+    tell(f"stop it:   octoscale jobs stop {job} --address {address}")
 
 
 @contextmanager
@@ -173,12 +186,13 @@ def _detached_by_ctrl_c(job: str, address: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _tell("\nno longer following; the job, once submitted, goes on")
+        tell("\nno longer following; the job, once submitted, goes on")
         _tell_how_to_go_on(job, address)
         raise typer.Exit(_EXIT_DETACHED) from None
 
 
-def _end_as(job: "Job") -> None:
-    _tell(f"{job.id}: {job.status}" + ("" if job.exit_code is None else f", exit code {job.exit_code}"))
+def _end_as(output: "Output", job: "Job") -> None:
+    output.event("job", **dataclasses.asdict(job))
+    tell(f"{job.id}: {job.status}" + ("" if job.exit_code is None else f", exit code {job.exit_code}"))
     if job.end_code:
         raise typer.Exit(job.end_code)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from octoscale.cli.console import out
+from octoscale.cli.console import Json, answer, output_of
 
 
 def report(
@@ -12,9 +12,10 @@ def report(
         list[str], typer.Argument(help="Directories of runs, paths or URLs; several are compared.", show_default=False)
     ],
     output: Annotated[str, typer.Option(help="The page, a path or URL.", metavar="FILE.html")] = "report.html",
+    as_json: Json = False,
 ) -> None:
     """One HTML page about a run, or several side by side: needs no network, prints well."""
     from octoscale.report.page import write_report
 
     write_report(runs, output)
-    out.print(f"wrote {output}", markup=False, soft_wrap=True)
+    answer(output_of(as_json=as_json), "report", f"wrote {output}", url=output)

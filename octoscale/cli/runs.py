@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octoscale.cli.console import Quiet, errors, make_writable, out
+from octoscale.cli.console import Json, Quiet, answer, errors, make_writable, out, output_of
 from octoscale.errors import EXIT_INTERRUPTED, OctoscaleError
 
 if TYPE_CHECKING:
     from octoscale.evaluate.evaluation import Evaluation
+    from octoscale.telemetry.output import Output
 
 # Each command imports what it runs: `octoscale --help` answers at once.
 
@@ -35,7 +36,7 @@ def resilience_overrides(workers: str | None, max_failures: int | None) -> list[
     return [f"resilience.{key}={value}" for key, value in options if value is not None]
 
 
-def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False) -> None:
+def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Train in this process, or as one rank under torchrun. Goes on where the run's last commit left off.
 
     Exit code 75: stopped by SIGTERM, committed; the same command goes on.
@@ -47,11 +48,14 @@ def train(config: ConfigArgument, overrides: Overrides = None, quiet: Quiet = Fa
 
     world = world_from_environment()
     set_up_logging(rank=world.rank, world_size=world.world_size, quiet=quiet, console=errors)
-    summary = train_run(load_config(config, overrides or ()), world, console=errors, quiet=quiet)
+    output = output_of(quiet=quiet, as_json=as_json)
+    resolved = load_config(config, overrides or ())
+    summary = train_run(resolved, world, console=errors, quiet=quiet, tell=output.event)
+    if world.is_main:
+        ended = (summary.status, summary.position.step, resolved.directory)
+        _answer_results(output, *ended, summary.baseline, summary.final)
     if summary.status == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
-    if world.is_main:
-        _print_results(summary.baseline, summary.final)
 
 
 def launch(
@@ -63,6 +67,7 @@ def launch(
     ] = None,
     max_failures: MaxFailures = None,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train under Ray Train. When a worker or a node dies, the run goes on from its last commit.
 
@@ -71,14 +76,19 @@ def launch(
     from octoscale.config import load_config
     from octoscale.orchestrate.ray_train import launch as launch_run
     from octoscale.telemetry.logging import set_up_logging
+    from octoscale.telemetry.progress import training
 
-    set_up_logging(quiet=quiet)
+    set_up_logging(quiet=quiet, console=errors)
+    output = output_of(quiet=quiet, as_json=as_json)
     resolved = load_config(config, [*(overrides or ()), *resilience_overrides(workers, max_failures)])
-    result = launch_run(resolved, address=address, quiet=quiet)
+    with training(errors, quiet=quiet, tell=output.event) as tell:
+        result = launch_run(resolved, address=address, quiet=quiet, tell=tell)
+    _answer_results(output, result.status, result.step, resolved.directory, result.baseline, result.final)
     if result.status == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
-    _print_results(result.baseline, result.final)
-    out.print(f"finished after step {result.step}; results are in {resolved.directory}", markup=False, soft_wrap=True)
+    if not as_json:
+        text = f"finished after step {result.step}; results are in {resolved.directory}"
+        out.print(text, markup=False, soft_wrap=True)
 
 
 def evaluate(
@@ -152,7 +162,7 @@ def noise(
         str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
     ],
     overrides: Overrides = None,
-    output: Annotated[str, typer.Option(help="Where the ledger goes, a path or URL.")] = "noise",
+    ledger: Annotated[str, typer.Option("--output", help="Where the ledger goes, a path or URL.")] = "noise",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of batches to mine.")] = 10,
     batch: Annotated[
         int | None, typer.Option(help="Images per mined batch; by default half of the identities, at most 8,192.")
@@ -160,7 +170,8 @@ def noise(
     alpha: Annotated[float, typer.Option(help="A negative is suspicious below this × the positive's distance.")] = 0.95,
     top: Annotated[int, typer.Option(min=1, help="Pairs in the table and in the picture.")] = 24,
     best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the ledger as JSON instead of the table.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Find probable mislabels of a data set: two folders of one person, and images in the wrong folder.
 
@@ -178,22 +189,21 @@ def noise(
     trained = load_trained(target, overrides or (), best=best)
     if trained.step == 0 and trained.config.model.weights is None:
         errors.print("[yellow]no model.weights[/]: a network that has learned nothing finds no mislabels")
-    destination = Store(output)
+    destination = Store(ledger)
     destination.probe_writable()
     data = open_data(trained.config)
     index, reader, device = data.index, data.reader, default_device(0)
-    with stages(errors) as show:
+    output = output_of(quiet=quiet, as_json=as_json)
+    with stages(output) as show:
         data.keep_all(lambda done, total: show("fetch", done, total))
         found = survey(
             trained.network.to(device), index, reader,
             device=device, global_batch_size=batch, epochs=epochs, alpha=alpha, seed=trained.config.seed, progress=show,
         )  # fmt: skip
     write_ledger(found, index, reader, destination, top=top)
-    if as_json:
-        sys.stdout.write(as_document(found, index))
-        return
-    out.print(render(found, index, top=top))
-    out.print(f"wrote {output}", markup=False, soft_wrap=True)
+    answer(output, "noise", render(found, index, top=top), **json.loads(as_document(found, index)), url=ledger)
+    if not as_json:
+        out.print(f"wrote {ledger}", markup=False, soft_wrap=True)
 
 
 def quickstart(
@@ -208,6 +218,8 @@ def quickstart(
     weights: Annotated[Path | None, typer.Option(help="Weights of the network to fine-tune.")] = None,
     model: Annotated[str, typer.Option(help="The network that your weights belong to.")] = "mobilefacenet",
     workers: Annotated[int, typer.Option(min=1, help="Ranks under local Ray.")] = 2,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """The whole way once: faces, shards, a network that fails at low resolution, and its repair.
 
@@ -216,31 +228,52 @@ def quickstart(
     from octoscale.quickstart import Faces, run_quickstart
     from octoscale.telemetry.logging import set_up_logging
 
-    set_up_logging()
+    set_up_logging(quiet=quiet, console=errors)
+    output = output_of(quiet=quiet, as_json=as_json)
     given = (faces, pairs, weights)
     if any(given) and not all(given):
         raise OctoscaleError("your own faces need --faces, --pairs and --weights together")
     own = None
     if faces is not None and pairs is not None and weights is not None:
         own = Faces.of_user(faces, pairs, images, weights, model)
-    run_quickstart(directory, own, workers=workers, console=out)
+    result = run_quickstart(directory, own, workers=workers, console=errors if as_json else out, output=output)
+    if as_json:
+        finetuned = str(directory / "finetuned")
+        _answer_results(output, result.status, result.step, finetuned, result.baseline, result.final)
 
 
 def config_show(
     config: ConfigArgument,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of YAML.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the resolved configuration: file, overrides and defaults."""
     from octoscale.config import load_config
 
     resolved = load_config(config, overrides or ())
-    text = json.dumps(resolved.model_dump(mode="json"), indent=2) if as_json else resolved.to_yaml()
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    if as_json:
+        output_of(as_json=True).event("config", config=resolved.model_dump(mode="json"))
+    else:
+        sys.stdout.write(resolved.to_yaml())
 
 
-def _print_results(baseline: "Evaluation | None", final: "Evaluation | None") -> None:
+def _answer_results(
+    output: "Output", status: str, step: int, directory: str, baseline: "Evaluation | None", final: "Evaluation | None"
+) -> None:
     from octoscale.evaluate.report import render
 
-    if final is not None:
+    if output.has_events:
+        accuracy = {name: _accuracy(found) for name, found in (("baseline", baseline), ("final", final))}
+        output.event("result", status=status, step=step, directory=directory, accuracy=accuracy)
+    elif final is not None:
         out.print(render(final, baseline))
+
+
+def _accuracy(evaluation: "Evaluation | None") -> dict[str, dict[int, float]] | None:
+    """By mode and resolution."""
+    if evaluation is None:
+        return None
+    found: dict[str, dict[int, float]] = {}
+    for (mode, resolution), score in evaluation.scores.items():
+        found.setdefault(mode, {})[resolution] = score.accuracy
+    return found

@@ -2,7 +2,16 @@
 
 from octoscale.models.batch_norm import set_training
 from octoscale.models.network import FaceNetwork, Preprocessing
+from octoscale.models.recompute import recompute_activations
 from octoscale.models.registry import load
-from octoscale.models.weights import save_weights
+from octoscale.models.weights import read_weights, save_weights
 
-__all__ = ["FaceNetwork", "Preprocessing", "load", "save_weights", "set_training"]
+__all__ = [
+    "FaceNetwork",
+    "Preprocessing",
+    "load",
+    "read_weights",
+    "recompute_activations",
+    "save_weights",
+    "set_training",
+]

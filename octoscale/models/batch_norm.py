@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from octoscale.errors import OctoscaleError
+
 BatchNormPolicy = Literal["frozen", "sync", "chunk"]
 
 
@@ -82,7 +84,12 @@ def set_training(network: nn.Module, batch_norm: BatchNormPolicy, group: dist.Pr
             the images that are in the network together, ``"sync"`` with those of all ranks' images at that moment;
             both update the running statistics.
         group: all ranks, for ``"sync"``; None in a single process, where it is the same as ``"chunk"``.
+
+    Raises:
+        OctoscaleError: there is nothing in it to train.
     """
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise OctoscaleError("this network has no parameters to train; an ONNX file can be evaluated alone")
     network.train()
     if batch_norm == "frozen":
         for norm in _norms(network):
@@ -92,6 +99,19 @@ def set_training(network: nn.Module, batch_norm: BatchNormPolicy, group: dist.Pr
             for name, child in parent.named_children():
                 if isinstance(child, _BatchNorm):
                     setattr(parent, name, SyncBatchNorm(child, group))
+
+
+def set_epsilon(network: nn.Module, epsilon: float) -> None:
+    """Give every BatchNorm layer this epsilon.
+
+    Raises:
+        OctoscaleError: there is none.
+    """
+    norms = _norms(network)
+    if not norms:
+        raise OctoscaleError("model.batch_norm_epsilon is of BatchNorm layers, and this network has none: leave it out")
+    for norm in norms:
+        norm.eps = epsilon
 
 
 def mixes_images(network: nn.Module) -> bool:
@@ -121,6 +141,18 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@contextmanager
+def statistics_restored(network: nn.Module) -> Iterator[None]:
+    """As `statistics_kept`, for a pass that must do the same operations as the one that it repeats."""
+    norms = [norm for norm in _norms(network) if norm.training and norm.track_running_stats]
+    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def _norms(network: nn.Module) -> list[_BatchNorm]:

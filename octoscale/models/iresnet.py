@@ -4,13 +4,11 @@ Improved residual blocks (Duta et al., "Improved Residual Networks", ICPR 2020) 
 CVPR 2019): BatchNorm first, PReLU, the stride in the second convolution, no down-sampling in the stem.
 """
 
-import torch
 from torch import Tensor, nn
 
-from octoscale.errors import OctoscaleError
+from octoscale.models.head import IMAGE_SIZE, embed_exactly, require_crop
 
-IMAGE_SIZE = 112
-LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
 _EPS = 1e-5
 
 
@@ -46,7 +44,7 @@ class IResNet(nn.Module):
     """Normalised RGB images, float [n, 3, 112, 112] -> embeddings, float [n, embedding_dim], not normalised.
 
     Args:
-        depth: 18, 34, 50 or 100.
+        depth: 18, 34, 50, 100 or 200.
         embedding_dim: the length of an embedding; published weights have 512.
     """
 
@@ -72,14 +70,7 @@ class IResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Raises OctoscaleError for images that are not 112×112 px."""
-        if images.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
-            raise OctoscaleError(
-                f"iResNet takes {IMAGE_SIZE}×{IMAGE_SIZE} px images, got {tuple(images.shape)}; resize them"
-            )
+        require_crop(images, "iResNet")
         x = self.prelu(self.bn1(self.conv1(images)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = self.dropout(self.bn2(x).flatten(1))
-        # As in arcface_torch the head stays in the weights' precision: it sums 25,088 products.
-        with torch.autocast(x.device.type, enabled=False):
-            embeddings: Tensor = self.features(self.fc(x.to(self.fc.weight.dtype)))
-        return embeddings
+        return embed_exactly(self.dropout(self.bn2(x).flatten(1)), self.fc, self.features)

@@ -2,9 +2,8 @@
 
 from torch import Tensor, nn
 
-from octoscale.errors import OctoscaleError
+from octoscale.models.head import require_crop
 
-IMAGE_SIZE = 112
 # (expansion, channels, repeats, stride of the first repeat): table 1 of the paper.
 _STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
@@ -89,10 +88,7 @@ class MobileFaceNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Raises OctoscaleError for images that are not 112×112 px."""
-        if images.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
-            raise OctoscaleError(
-                f"MobileFaceNet takes {IMAGE_SIZE}×{IMAGE_SIZE} px images, got {tuple(images.shape)}; resize them"
-            )
+        require_crop(images, "MobileFaceNet")
         x = self.dw_conv(self.conv1(images))
         x = self.conv2(self.features(x))
         x = self.conv3(self.gdconv(x))

@@ -1,13 +1,16 @@
 """A face network: a backbone with its preprocessing attached."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from octoscale.errors import OctoscaleError
 from octoscale.models.batch_norm import mixes_images
+
+if TYPE_CHECKING:
+    from octoscale.models.dialects import DialectName
 
 # On a CPU a whole batch in one pass is bound by memory: its activations fit no cache, and each is a fresh mapping.
 _CPU_SLICE = 16
@@ -38,15 +41,21 @@ class FaceNetwork(nn.Module):
     """A backbone that takes images as they are stored.
 
     Args:
-        backbone: maps preprocessed images, float [n, 3, h, w], to embeddings, float [n, d].
+        backbone: maps preprocessed images, float [n, 3, h, w], to embeddings, float [n, d]; or to a pair, unit features
+            [n, d] and their norms [n, 1], whose product is the embedding.
         preprocessing: what the backbone expects.
+        name, dialect: what it is and whose weights it has, for the files that are made of it.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, backbone: nn.Module, preprocessing: Preprocessing, *, name: str = "", dialect: "DialectName | None" = None
+    ) -> None:
         super().__init__()
+        self.name = name
+        self.dialect = dialect
         self.backbone = backbone
         self.preprocessing = preprocessing
         # Not persistent: the state_dict holds what is learned, and nothing else.
@@ -67,18 +76,24 @@ class FaceNetwork(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise OctoscaleError(f"images have shape {tuple(images.shape)}; give [n, 3, height, width], RGB, 0–255")
-        if self.preprocessing.color == "bgr":
-            images = images.flip(1)
         if images.device.type == "cpu" and len(images) > _CPU_SLICE and not mixes_images(self):
             embeddings = torch.cat([self._embed(part) for part in images.split(_CPU_SLICE)])
         else:
             embeddings = self._embed(images)
         return embeddings.to(self.mean.dtype)
 
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the backbone gets for `images`, [n, 3, h, w], RGB, 0–255: float, in its own order of channels."""
+        if self.preprocessing.color == "bgr":
+            images = images.flip(1)
+        return (images.to(self.mean.dtype) - self.mean) / self.std
+
     def _embed(self, images: Tensor) -> Tensor:
-        preprocessed = (images.to(self.mean.dtype) - self.mean) / self.std
         # Convolutions are faster on pixels whose channels lie side by side, on CPUs and on tensor cores.
-        embeddings = self.backbone(preprocessed.contiguous(memory_format=torch.channels_last))
+        embeddings = self.backbone(self.prepare(images).contiguous(memory_format=torch.channels_last))
+        if isinstance(embeddings, tuple | list) and len(embeddings) == 2 and embeddings[1].numel() == len(images):
+            unit, norms = embeddings
+            embeddings = unit * norms.view(-1, 1)
         if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
             found = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
             raise OctoscaleError(

@@ -1,45 +1,102 @@
-"""Weights of a backbone as a plain state_dict in a local file."""
+"""Weights of a backbone in a local file, in the dialect of whoever trained it."""
 
 import os
-import pickle
-import struct
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from octoscale.errors import OctoscaleError
-from octoscale.models.network import FaceNetwork
+from octoscale.models import card
+from octoscale.models.dialects import BATCH_NORM_EPSILON, PREPROCESSING, DialectName, recognise
+from octoscale.models.network import FaceNetwork, Preprocessing
+from octoscale.models.state_file import read_state
 
-# What torch.load raises, besides OSError, for files that are damaged or something else altogether.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-)
+# Tensors of a state_dict that are not trained.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load a state_dict into a backbone, in place; every key and shape must match.
+@dataclass(frozen=True)
+class Weights:
+    """What a file says, or its keys tell.
+
+    Attributes:
+        dialect: whose weights they are; None: of none that is known, the keys are the network's own.
+        network: the architecture's name for `octoscale.models.load`; None where it cannot be told.
+        embedding_dim: None where it cannot be told.
+        preprocessing, batch_norm_epsilon: what the network must have with these weights; None: its own.
+        state: the backbone's tensors, under octoscale's names.
+        heads: keys of the training's class layers, which are not the backbone's and are left out.
+        octoscale: the version that wrote the file; None: something else did.
+    """
+
+    dialect: DialectName | None
+    network: str | None
+    embedding_dim: int | None
+    preprocessing: Preprocessing | None
+    batch_norm_epsilon: float | None
+    state: Mapping[str, Tensor]
+    heads: tuple[str, ...] = ()
+    octoscale: str | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Trained scalars of the backbone."""
+        return sum(value.numel() for key, value in self.state.items() if not key.endswith(_STATISTICS))
+
+
+def read_weights(path: str | Path, dialect: DialectName | None = None) -> Weights:
+    """Read a file of weights; no code in it runs.
 
     Args:
-        network: the backbone, or a FaceNetwork around it.
-        path: a file of ``torch.save``: a state_dict, or a dict that holds one under ``"state_dict"``. A ``module.``
-            prefix (DataParallel's) is removed. Only tensors are read: no code in the file runs.
+        path: what `octoscale.models.state_file.read_state` reads.
+        dialect: read it as this one, where the keys alone would say another.
 
     Raises:
-        OctoscaleError: no such file, not a state_dict, or it does not fit the network.
+        OctoscaleError: no such file, not a state_dict, or not of that dialect.
     """
-    state = _read_state(Path(path))
-    backbone = _backbone(network)
+    state, written = read_state(Path(path))
+    if written is not None and dialect in (None, written.dialect):
+        return Weights(
+            written.dialect, written.network, written.embedding_dim, written.preprocessing,
+            written.batch_norm_epsilon, state, octoscale=written.octoscale,
+        )  # fmt: skip
+    found = recognise(state, dialect)
+    if dialect is not None and found.dialect is None:
+        raise OctoscaleError(
+            f"weights {path} are not {dialect}'s: they begin with {_first(state)}; leave model.dialect out, "
+            f"`octoscale weights inspect {path}` says what they are"
+        )
+    return Weights(
+        found.dialect,
+        found.architecture,
+        found.embedding_dim,
+        None if found.dialect is None else PREPROCESSING[found.dialect],
+        None if found.dialect is None else BATCH_NORM_EPSILON.get(found.dialect),
+        found.state,
+        found.heads,
+    )
+
+
+def load_weights(network: nn.Module, path: str | Path, dialect: DialectName | None = None) -> Weights:
+    """Load a file's weights into a backbone, in place; every key and shape must match.
+
+    Args:
+        network: the backbone, or a FaceNetwork around it. Its preprocessing and epsilon stay as they are.
+        path, dialect: as `read_weights` takes them.
+
+    Returns:
+        what was read.
+
+    Raises:
+        OctoscaleError: the file cannot be read, or does not fit the network, which then stays as it was.
+    """
+    weights = read_weights(path, dialect)
+    backbone, state = _backbone(network), weights.state
     expected = backbone.state_dict()
     wrong_shape = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
@@ -53,17 +110,20 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     }
     if any(faults.values()):
         listed = "; ".join(f"{len(keys)} {what} ({_first(keys)})" for what, keys in faults.items() if keys)
-        raise OctoscaleError(
-            f"weights {path} do not fit {type(backbone).__name__}: {listed}; check the model's name and embedding_dim"
-        )
+        they = "check the model's name and embedding_dim"
+        if weights.network is not None:
+            they = f"they are {weights.network}'s, with embedding_dim {weights.embedding_dim or 'as usual'}"
+        raise OctoscaleError(f"weights {path} do not fit {type(backbone).__name__}: {listed}; {they}")
     backbone.load_state_dict(state)
+    return weights
 
 
 def save_weights(network: nn.Module, path: str | Path) -> None:
     """Write the backbone's state_dict (CPU tensors) to `path`, whole or not at all.
 
     Args:
-        network: the backbone, or a FaceNetwork around it.
+        network: a FaceNetwork, whose preprocessing is then written beside the tensors and found again by
+            `load_weights`; or a backbone alone.
         path: a local file; one that exists is replaced.
 
     Raises:
@@ -71,7 +131,10 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     # Clones: a view would be saved with the whole storage behind it.
-    state = {key: value.detach().cpu().clone() for key, value in _backbone(network).state_dict().items()}
+    cloned = {key: value.detach().cpu().clone() for key, value in _backbone(network).state_dict().items()}
+    state: Any = OrderedDict(cloned)
+    if isinstance(network, FaceNetwork):
+        state._metadata = OrderedDict({card.KEY: card.card_of(network).to_json()})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -81,25 +144,6 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
         raise OctoscaleError(f"cannot write weights to {path} ({error}); choose another path") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise OctoscaleError(f"cannot read weights {path} ({error.strerror}); give the path of a local file") from error
-    except _UNREADABLE as error:
-        raise OctoscaleError(f"weights {path} are not a readable state_dict; save one with torch.save") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
-    ):
-        raise OctoscaleError(
-            f"weights {path} hold a {type(loaded).__name__} that is not a state_dict (names to tensors); "
-            "save network.state_dict()"
-        )
-    return {key.removeprefix("module."): value for key, value in loaded.items()}
 
 
 def _backbone(network: nn.Module) -> nn.Module:

@@ -47,6 +47,8 @@ class DividingPolicy(ElasticScalingPolicy):
         super().__init__(scaling_config)
         self._sizes, self._bell, self._run = sizes, bell, run
         self._said: tuple[int, int] | None = None
+        self._asked_at = float("-inf")
+        self._reserved: dict[str, dict[str, float]] | None = None
 
     def after_controller_start(self, train_run_context: Any) -> None:
         # Under a name of its own, what a killed driver had asked for would be kept for it for three minutes.
@@ -72,16 +74,16 @@ class DividingPolicy(ElasticScalingPolicy):
     def _get_reserved_resources(self) -> dict[str, dict[str, float]] | None:
         """What the cluster has for this run, by node; None where it cannot be told now."""
         now = time.monotonic()
-        if now - self._latest_reserved_resources_query_time >= self.GET_RESERVED_RESOURCES_INTERVAL_S:
+        if now - self._asked_at >= self.GET_RESERVED_RESOURCES_INTERVAL_S:
             # Without `recompute` the answer is up to 20 s old: a run would start without a node that has just come.
             answer = self._autoscaling_coordinator.get_reserved_resources.remote(self._requester_id, recompute=True)
-            self._latest_reserved_resources = None
+            self._reserved = None
             try:
-                self._latest_reserved_resources = ray.get(answer, timeout=_ANSWER_SECONDS)
+                self._reserved = ray.get(answer, timeout=_ANSWER_SECONDS)
             except ray.exceptions.RayError as error:
                 logger.warning("the cluster does not tell what it has, asking again: %s", error)
-            self._latest_reserved_resources_query_time = time.monotonic()
-        return self._latest_reserved_resources
+            self._asked_at = time.monotonic()
+        return self._reserved
 
     def _count_possible_workers(self, reserved_resources: dict[str, dict[str, float]]) -> int:
         # Among them are nodes that are about to be taken away.

@@ -17,14 +17,17 @@ from octoscale.config import Config, parse_config
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.geometry import possible_geometries
 from octoscale.interruption import Interruption, interruption
 from octoscale.orchestrate import bell
 from octoscale.orchestrate.cluster import check_resources, connected, signals_restored
 from octoscale.orchestrate.elastic import ElasticTrainer
+from octoscale.orchestrate.news import heard, telling
 from octoscale.orchestrate.notices import CatchSigterm, watch_for_preemption, watch_for_the_bell, wish
 from octoscale.orchestrate.timeouts import ShutdownTimeout, limit_exchanges, ray_timeouts
 from octoscale.resilience import Workers, possible_world_sizes
 from octoscale.telemetry.logging import set_up_logging
+from octoscale.telemetry.output import Tell, silent
 from octoscale.train import train
 
 logger = logging.getLogger(__name__)
@@ -43,7 +46,7 @@ class LaunchResult:
     final: Evaluation | None
 
 
-def launch(config: Config, *, address: str | None = None, quiet: bool = False) -> LaunchResult:
+def launch(config: Config, *, address: str | None = None, quiet: bool = False, tell: Tell = silent) -> LaunchResult:
     """Train under Ray Train, with the workers and the timeouts of `config.resilience`.
 
     A worker or a node that dies takes the worker group down; Ray starts the group again, with fewer or more workers
@@ -55,6 +58,7 @@ def launch(config: Config, *, address: str | None = None, quiet: bool = False) -
             several nodes they must be URLs, or paths that all nodes see.
         address: an existing cluster (``auto``, ``host:port``); None starts one on this machine for the run.
         quiet: only warnings from the workers.
+        tell: told the events of `train`, from rank 0.
 
     Raises:
         OctoscaleError: the batch does not divide, the cluster is too small or out of reach, or the run
@@ -65,18 +69,22 @@ def launch(config: Config, *, address: str | None = None, quiet: bool = False) -
     if workers != config.resilience.world:
         logger.warning("the batch divides into whole pairs on %s workers: these are used", " or ".join(map(str, sizes)))
     config = config.with_absolute_paths()
+    *others, largest = possible_geometries(config)
+    for line in largest.lines(config, others):
+        logger.info("%s", line)
     with (
         signals_restored(),
         ray_timeouts(config.resilience),
         connected(address, workers.maximum),
         tempfile.TemporaryDirectory(prefix="octoscale-ray-") as scratch,
         interruption() as stop,
+        heard(tell) as ear,
     ):
         settings = config.resilience
         gpus = check_resources(workers, gpus=settings.gpus, wait_seconds=settings.node_wait_seconds)
         storage = scratch if address is None else f"{config.directory.rstrip('/')}/ray"
         while True:
-            told = _attempts(config, sizes, stop, gpus=gpus, storage=storage, quiet=quiet)
+            told = _attempts(config, sizes, stop, gpus=gpus, storage=storage, quiet=quiet, ear=ear)
             if told["status"] == "finished" or stop.asked:
                 break
             # Asked to leave, not failed: it counts as no failure, and Ray looks for new places.
@@ -86,11 +94,12 @@ def launch(config: Config, *, address: str | None = None, quiet: bool = False) -
 
 
 def _attempts(
-    config: Config, sizes: list[int], stop: Interruption, *, gpus: bool, storage: str, quiet: bool
+    config: Config, sizes: list[int], stop: Interruption, *, gpus: bool, storage: str, quiet: bool, ear: str
 ) -> dict[str, Any]:
     """Ray's attempts, until the run is finished or its workers are asked to leave; what rank 0 returned."""
     with bell.hung_up(stop) as bell_name:
-        trainer = _trainer(config, sizes, bell_name, gpus=gpus, storage=storage, quiet=quiet)
+        arguments = {"config": config.model_dump(mode="json"), "quiet": quiet, "bell": bell_name, "ear": ear}
+        trainer = _trainer(config, sizes, arguments, gpus=gpus, storage=storage)
         try:
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
@@ -111,14 +120,14 @@ def _attempts(
 
 
 def _trainer(
-    config: Config, sizes: list[int], bell_name: str, *, gpus: bool, storage: str, quiet: bool
+    config: Config, sizes: list[int], arguments: dict[str, Any], *, gpus: bool, storage: str
 ) -> ray.train.torch.TorchTrainer:
     settings = config.resilience
     elastic = len(sizes) > 1
-    following = partial(ElasticTrainer, sizes=sizes, bell=bell_name, run=config.directory)
+    following = partial(ElasticTrainer, sizes=sizes, bell=arguments["bell"], run=config.directory)
     return (following if elastic else ray.train.torch.TorchTrainer)(
         _train_worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "quiet": quiet, "bell": bell_name},
+        train_loop_config=arguments,
         torch_config=ray.train.torch.TorchConfig(timeout_s=int(settings.rendezvous_timeout_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(sizes[0], sizes[-1]) if elastic else sizes[0],
@@ -153,7 +162,8 @@ def _train_worker(arguments: dict[str, Any]) -> dict[str, Any]:
     watch_for_the_bell(arguments["bell"])
     if os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0":
         watch_for_preemption(config.resilience.preemption_poll_seconds)
-    summary = train(config, world, quiet=True, wish=wish)
+    with telling(arguments["ear"]) as tell:
+        summary = train(config, world, quiet=True, wish=wish, tell=tell)
     evaluations = [None if it is None else it.to_json() for it in (summary.baseline, summary.final)]
     return {"status": summary.status, "step": summary.position.step, "evaluations": evaluations}
 

@@ -41,6 +41,10 @@ class Submission:
         return str(self.request["submission_id"])
 
     def to_json(self) -> str:
+        """`document`, to be read."""
+        return json.dumps(self.document(), indent=2, ensure_ascii=False) + "\n"
+
+    def document(self) -> dict[str, Any]:
         """The request, and which files the package holds."""
         with zipfile.ZipFile(io.BytesIO(self.package)) as archive:
             files = {
@@ -48,8 +52,7 @@ class Submission:
                 for name in archive.namelist()
             }
             config = archive.read(_CONFIG_FILE).decode()
-        document = {"request": self.request, "package": {"bytes": len(self.package), "files": files}, "config": config}
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        return {"request": self.request, "package": {"bytes": len(self.package), "files": files}, "config": config}
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def accuracy_section(runs: Sequence[Run]) -> Section:
     everyone = evaluated(runs)
     for data_set, mode, group in _panels(everyone):
         items.append(_by_resolution(data_set, mode, group, several=len(runs) > 1))
-    items += [chart for run in runs for chart in _over_steps(run)]
+    items += [chart for run in runs for chart in _over_steps(run, several=len(runs) > 1)]
     items += [_operating_points(one, several=len(runs) > 1) for one in everyone]
     items += _without(runs, "Accuracy")
     intro = (
@@ -138,7 +138,7 @@ def _accuracies(name: str, color: Color, evaluation: Evaluation, mode: Mode, *, 
     )
 
 
-def _over_steps(run: Run) -> Iterator[Lines]:
+def _over_steps(run: Run, *, several: bool) -> Iterator[Lines]:
     for data_set, evaluations in run.evaluations.items():
         if len(evaluations) > 2:
             steps = tuple(float(one.step) for one in evaluations)
@@ -147,7 +147,8 @@ def _over_steps(run: Run) -> Iterator[Lines]:
                 for number, mode in enumerate(evaluations[-1].modes)
                 if all(mode in one.modes for one in evaluations)
             )
-            yield Lines(f"{run.name}, {data_set}: during the training", "step", "mean accuracy", series, percent=True)
+            title = f"{run.name}, {data_set}" if several else data_set
+            yield Lines(f"{title}, during the training", "step", "mean accuracy", series, percent=True)
 
 
 def _operating_points(one: Evaluated, *, several: bool) -> Table:
@@ -174,7 +175,7 @@ def _operating_points(one: Evaluated, *, several: bool) -> Table:
 
 
 def _arrow(values: Sequence[float | None]) -> str:
-    return " → ".join(map(percentage, values))
+    return "–" if not any(value is not None for value in values) else " → ".join(map(percentage, values))
 
 
 def _roc_by_resolution(data_set: str, mode: Mode, one: Evaluated) -> Lines:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from octoscale.report.items import Key, Table, number, percentage
 from octoscale.report.palette import GRID, INK, SOFT, Color
 
 _DASHES = (0, (4, 2))
-_WIDTH = 5.0
+_WIDTH = 4.5
 Scale = Literal["linear", "log"]
 
 
@@ -46,7 +46,8 @@ class Lines:
     diagonal: str = ""  # names the line y = 1 − x, if any
 
     def draw(self) -> Figure:
-        figure, axes = _figure(3.0)
+        figure, axes = _figure(2.9)
+        xs = self._xs()
         for position, line in enumerate(self.series):
             style = {"color": line.color.light, "linestyle": _DASHES if line.dashed else "solid",
                      "linewidth": 1.3 if line.dashed else 1.8}  # fmt: skip
@@ -62,7 +63,6 @@ class Lines:
             else:
                 axes.plot(line.x, line.y, marker="o" if len(line.x) < 8 else None, markersize=3.5, **style)
         if self.diagonal:
-            xs = sorted({x for line in self.series for x in line.x})
             axes.plot(xs, [1 - x for x in xs], color=SOFT.light, linestyle="dotted", linewidth=1.2)
         axes.set_xscale(self.x_scale)
         axes.set_xlabel(self.x_label, color=INK.light)
@@ -70,20 +70,28 @@ class Lines:
         if self.ticks:
             axes.set_xticks(self.ticks, [number(tick) for tick in self.ticks])
             axes.xaxis.set_minor_locator(NullLocator())
-        elif self.x_scale == "linear":
+        elif self.x_scale == "log":
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        else:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if self.percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -0.02), min(high, 1.02))
+        if len(xs) == 1 and self.x_scale == "linear":
+            axes.set_xlim(xs[0] - 1, xs[0] + 1)
         return figure
 
     def table(self) -> Table:
-        xs = sorted({x for line in self.series for x in line.x})
         cells = [self._cells(line) for line in self.series]
         unit = ", %" if self.percent else ""
         return Table(
             (self.x_label, *(f"{line.name}{unit}" for line in self.series)),
-            tuple((number(x), *(column.get(x, "") for column in cells)) for x in xs),
+            tuple((number(x), *(column.get(x, "") for column in cells)) for x in self._xs()),
         )
+
+    def _xs(self) -> list[float]:
+        return sorted({x for line in self.series for x in line.x})
 
     def _cells(self, line: Series) -> dict[float, str]:
         show = self._show()

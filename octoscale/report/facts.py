@@ -99,11 +99,11 @@ def facts_section(run: Run, runs: Sequence[Run]) -> Section:
         )
         items.append(Table(("attempt", "started", "octoscale", "host", "failures before"), rows, "Starts of the run"))
     if run.commits:
-        rows = tuple(
+        commits = tuple(
             (f"{commit.step:,}", str(commit.attempt), _moment(commit.unix_time), percentage(commit.score))
             for commit in run.commits
         )
-        items.append(Table(("step", "attempt", "committed", "score, %"), rows, "Commits that are kept"))
+        items.append(Table(("step", "attempt", "committed", "score, %"), commits, "Commits that are kept"))
     else:
         items.append(
             Missing("Commits", "the run has none yet; checkpoint.every_steps and every_seconds say when it does")

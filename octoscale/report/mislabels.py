@@ -47,17 +47,17 @@ def _of_run(run: Run, *, several: bool) -> Iterator[Item]:
     prefix = f"{run.name}: " if several else ""
     if run.noise is None:
         yield Missing(
-            f"{prefix}ledger of probable mislabels",
+            f"{prefix}Ledger of probable mislabels",
             f"the run's directory holds no {NOISE_NAME}; make it: octoscale noise RUN --output RUN/noise",
         )
         return
     pairs = run.noise["pairs"][:_MOST_PAIRS]
-    title = f"{prefix}the first {len(pairs)} of {len(run.noise['pairs']):,} suspicious pairs"
+    title = f"{prefix}The first {len(pairs)} of {len(run.noise['pairs']):,} suspicious pairs"
     try:
         groups = tuple(_groups(run, pairs))
     except OctoscaleError as error:
         yield _table(pairs, title)
-        yield Missing(f"{prefix}their images", f"the data set cannot be read: {error}")
+        yield Missing(f"{prefix}Their images", f"the data set cannot be read: {error}")
         return
     note = "Positive, anchor, and the negative of another label that is too near; the misfiled image has a frame."
     yield Faces(title, groups, _table(pairs, ""), note)

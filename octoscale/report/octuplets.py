@@ -34,7 +34,7 @@ def _of_run(run: Run, count: int, *, several: bool) -> Iterator[Item]:
         octuplets = mine_octuplets(trained.network, trained.config, count=count, most_images=_MOST_IMAGES)
     except OctoscaleError as error:
         yield Missing(
-            f"{prefix}octuplets", f"they need the run's newest commit and its data set where data.url says: {error}"
+            f"{prefix}Octuplets", f"they need the run's newest commit and its data set where data.url says: {error}"
         )
         return
     first = octuplets[0]
@@ -43,12 +43,12 @@ def _of_run(run: Run, count: int, *, several: bool) -> Iterator[Item]:
     )
     picture = octuplet_jpeg(first.high, first.low, first.anchor, first.positive, first.negatives, first.distances)
     yield Picture(
-        f"{prefix}one octuplet, four triplets (the paper's figure 1)",
+        f"{prefix}One octuplet, four triplets (the paper's figure 1)",
         data_uri(picture),
         f"Eight images of one octuplet and the distances between them. {numbers}.",
     )
     yield Faces(
-        f"{prefix}octuplets",
+        f"{prefix}Octuplets",
         tuple(_group(rank, octuplet) for rank, octuplet in enumerate(octuplets, start=1)),
         _numbers(octuplets),
         f"Above high resolution, below low. Step {trained.step}, {trained.config.loss.metric} distances.",

@@ -139,7 +139,7 @@ def short_names(targets: Sequence[str]) -> list[str]:
         if parts.count(own) > 1:
             raise OctoscaleError(f"the run {redacted(target)} is given twice; give each run once")
     length = next(
-        length for length in range(1, 1 + max(map(len, parts))) if len({part[-length:] for part in parts}) == len(parts)
+        length for length in range(1, 2 + max(map(len, parts))) if len({part[-length:] for part in parts}) == len(parts)
     )
     return ["/".join(part[-length:]) or "." for part in parts]
 

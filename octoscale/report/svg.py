@@ -12,7 +12,7 @@ from octoscale.report.palette import ALL, INK
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _STYLE = {
-    "svg.fonttype": "none", "font.size": 9, "text.parse_math": False, "hatch.linewidth": 0.6,
+    "svg.fonttype": "none", "font.size": 10, "text.parse_math": False, "hatch.linewidth": 0.6,
     "figure.facecolor": "none", "axes.facecolor": "none",
 }  # fmt: skip
 _PROPERTIES = {color.light: color.css for color in ALL} | {"#000000": INK.css}
@@ -69,6 +69,7 @@ def _own_ids(root: ElementTree.Element, prefix: str) -> None:
             used.update(_REFERENCE.findall(value))
             element.set(name, _REFERENCE.sub(rf"url(#{prefix}-\1)", value))
     for element in root.iter():
-        name = element.attrib.pop("id", None)
-        if name in used:
-            element.set("id", f"{prefix}-{name}")
+        if "id" in element.attrib:
+            name = element.attrib.pop("id")
+            if name in used:
+                element.set("id", f"{prefix}-{name}")

@@ -68,7 +68,7 @@ def _in_order(seconds: dict[str, float], order: Sequence[str]) -> dict[str, floa
 
 
 def _stack(title: str, unit: str, runs: Sequence[Run], values: Sequence[dict[str, float]], note: str) -> Stack:
-    names = dict.fromkeys(name for seconds in values for name in seconds)
+    names = dict.fromkeys(name for seconds in values for name, spent in seconds.items() if spent > 0)
     colors = dict(zip(names, map(series_color, range(len(names))), strict=True))
     return Stack(
         title,

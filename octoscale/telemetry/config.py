@@ -6,13 +6,13 @@ from pydantic import Field, model_validator
 
 from octoscale.settings import Settings
 
-RecorderName = Literal["prometheus", "tensorboard", "jsonl"]
+RecorderName = Literal["prometheus", "tensorboard", "jsonl", "wandb", "mlflow"]
 
 
 class TelemetryConfig(Settings):
     """Where the metrics go, and the log."""
 
-    recorders: tuple[RecorderName, ...] = Field(("prometheus",), description="where the metrics go: any of the three")
+    recorders: tuple[RecorderName, ...] = Field(("prometheus",), description="where the metrics go: any of these")
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(0, ge=0, le=65535, description="rank r serves port + r; 0: any free port")
     folder: str | None = Field(None, description="local folder of targets and files; by default one in the run's own")

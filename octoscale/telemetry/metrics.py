@@ -33,6 +33,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._changed: dict[str, float] = {}
         self._totals: dict[str, float] = {}
+        self._step = 0
         for name, series in self._series.items():
             if not self._kinds[name].labels and not isinstance(series, Gauge):
                 series.labels(*self._values)
@@ -73,11 +74,17 @@ class Metrics:
 
     def end_step(self, step: int) -> None:
         """Tell the recorders what has changed since the step before: of a histogram, the sum of its observations."""
+        self._step = step
         if self._recorders:
             with self._lock:
                 changed, self._changed = self._changed, {}
             for recorder in self._recorders:
                 recorder.record(step, changed)
+
+    def conclude(self) -> None:
+        """Tell the recorders what has changed since the last step, such as an evaluation, as part of it."""
+        if self._changed:
+            self.end_step(self._step)
 
     def _child(self, name: str, labels: dict[str, str]) -> Counter | Gauge | Histogram:
         """The series of these labels; kept, since finding it takes longer than changing it."""

@@ -57,6 +57,16 @@ def registered(folder: Path, *, run: str, rank: int, world_size: int, address: s
                     path.unlink()
 
 
+def targets_of(folder: Path, *, run: str) -> dict[int, str]:
+    """The addresses of the run's ranks, by rank; those of a killed attempt are among them until the next one begins."""
+    found: dict[int, str] = {}
+    for path in sorted(folder.glob(f"{_slug(run)}-*.json")):
+        # It may go in this moment.
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            found[int(path.stem.rpartition("-")[2])] = str(json.loads(path.read_text())[0]["targets"][0])
+    return found
+
+
 def _sweep(folder: Path, run: str, world_size: int) -> None:
     for path in folder.glob("*.json"):
         own = re.fullmatch(rf"{re.escape(_slug(run))}-(\d{{5,}})\.json", path.name)

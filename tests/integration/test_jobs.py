@@ -46,7 +46,7 @@ def write(folder: Path, values: dict[str, Any]) -> Path:
 def listed(cluster: RayCluster) -> list[dict[str, Any]]:
     code, out, err = ended(cluster.octoscale("jobs", "list", "--json"))
     assert code == 0, err
-    jobs: list[dict[str, Any]] = json.loads(out)
+    jobs: list[dict[str, Any]] = json.loads(out)["jobs"]
     return jobs
 
 

@@ -1,15 +1,21 @@
 """The report in a real browser: light, dark, on a phone, and on paper."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from PIL import Image
 
+from octoscale.config import parse_config
+from octoscale.data.storage import Store
+from octoscale.distributed.world import World
+from octoscale.feed import open_data
+from octoscale.noise.report import write_ledger
+from octoscale.noise.survey import survey
+from octoscale.report.page import write_report
+from octoscale.train import train
+from octoscale.trained import load_trained
 from tests.conftest import small_run_values
 from tests.integration.browser import Browser, started
 
@@ -24,12 +30,6 @@ OUTSIDE = (
 HIDDEN_ROWS = "[...document.querySelectorAll('tr')].filter(row => !row.checkVisibility()).length"
 
 
-def octoscale(*arguments: str | Path) -> None:
-    command = [sys.executable, "-m", "octoscale.cli", *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where screenshots go: a folder of the user's, to look at them, or a temporary one."""
@@ -42,12 +42,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(packed_faces: Path, drawn_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run that was trained, evaluated and searched for mislabels."""
     folder, verify = tmp_path_factory.mktemp("report"), drawn_faces / "verify"
-    evaluate = {"pairs": str(verify / "pairs.txt"), "images": str(verify), "resolutions": [7, 14, 32], "every_steps": 8}
-    values = small_run_values(packed_faces, folder / "run", steps=16, evaluate=evaluate)
-    (folder / "run.yaml").write_text(yaml.safe_dump(values))
-    octoscale("train", folder / "run.yaml", "--quiet")
-    octoscale("noise", folder / "run", "--output", folder / "run/noise", "--alpha", "1", "--epochs", "2")
-    octoscale("report", folder / "run", "--output", folder / "report.html")
+    evaluate = {"pairs": str(verify / "pairs.txt"), "images": str(verify), "resolutions": [7, 14, 32], "every_steps": 2}
+    values = small_run_values(packed_faces, folder / "run", evaluate=evaluate)
+    train(parse_config(values, source="of the test"), World(), quiet=True)
+    trained = load_trained(str(folder / "run"))
+    data = open_data(trained.config)
+    found = survey(trained.network, data.index, data.reader, device=World().device, epochs=2, alpha=1.0)
+    write_ledger(found, data.index, data.reader, Store(str(folder / "run/noise")), top=1)
+    write_report([str(folder / "run")], str(folder / "report.html"))
     return folder / "report.html"
 
 
@@ -118,6 +120,7 @@ def test_on_paper_all_numbers_are_there(browser: Browser, pictures: Path) -> Non
     assert browser.value(HIDDEN_ROWS) > 100
     browser.show(width=794, medium="print")
     assert browser.value(HIDDEN_ROWS) == 0
+    browser.screenshot(pictures / "print.png")
 
     browser.show(width=1280)
     browser.pdf(pictures / "report.pdf")

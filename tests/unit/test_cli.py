@@ -110,8 +110,9 @@ def test_noise_writes_a_ledger_of_the_network_and_the_data_set(call: Octoscale, 
             assert call("train", config).code == 0
 
     answer = call("noise", config, "seed=3", "--output", tmp_path / "other", "--epochs", 2, "--batch", 16, "--json")
-    document = json.loads(answer.out)
-    assert document == json.loads((tmp_path / "other/noise.json").read_text())
+    document = json.loads(answer.out.splitlines()[-1])
+    written = json.loads((tmp_path / "other/noise.json").read_text())
+    assert document == {"event": "noise", "url": str(tmp_path / "other"), **written}
     assert (document["survey"]["global_batch_size"], document["survey"]["anchors"] % 16) == (16, 0)
 
 
@@ -132,7 +133,8 @@ def test_config_show_prints_what_resolves_as_yaml_and_json(call: Octoscale, writ
     shown = yaml.safe_load(answer.out)
     assert (shown["optimizer"]["learning_rate"], shown["steps"], shown["loss"]["metric"]) == (0.25, 9, "euclidean")
 
-    assert json.loads(call("config", "show", config, "optimizer.learning_rate=0.25", "steps=9", "--json").out) == shown
+    answer = call("config", "show", config, "optimizer.learning_rate=0.25", "steps=9", "--json")
+    assert json.loads(answer.out) == {"event": "config", "config": shown}
 
 
 def test_overrides_reach_the_training(call: Octoscale, write: Any, tmp_path: Path) -> None:
@@ -171,6 +173,8 @@ def test_a_run_that_is_asked_to_stop_exits_with_75(
         ["pack"],
         ["index"],
         ["inspect"],
+        ["doctor"],
+        ["top"],
         ["train"],
         ["launch"],
         ["submit"],

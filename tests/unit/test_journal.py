@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from octoscale.step import StepResult, TermMeans
 from octoscale.telemetry.diagnostics import Diagnostics
 from octoscale.telemetry.goodput import WallLedger
 from octoscale.telemetry.metrics import Metrics
+from octoscale.telemetry.pace import Pace
 
 
 def line(step: int, *, loss: float = 0.5, epoch: int = 0) -> StepLine:
@@ -37,12 +39,12 @@ def batch(*substitutions: Substitution) -> Batch:
     return Batch(images, torch.arange(8) // 2, torch.arange(8), substitutions, queue_depth=2)
 
 
-class Shown:
+class Heard:
     def __init__(self) -> None:
-        self.calls: list[tuple[int, str]] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
 
-    def __call__(self, done: int, text: str = "") -> None:
-        self.calls.append((done, text))
+    def __call__(self, event: str, /, **values: Any) -> None:
+        self.events.append((event, values))
 
 
 @pytest.fixture
@@ -50,9 +52,11 @@ def metrics() -> Metrics:
     return Metrics(run="test", rank=0)
 
 
-def journal_in(folder: Path, metrics: Metrics, shown: Shown | None = None) -> Journal:
+def journal_in(folder: Path, metrics: Metrics, heard: Heard | None = None) -> Journal:
     measured = Measured(metrics, WallLedger(metrics), World())
-    return Journal(Store(str(folder)), measured, shown or Shown(), log_every_steps=2)
+    # The clock of a step that took no time beside what its line says.
+    pace = Pace(global_batch_size=8, steps=10, clock=lambda: 100.0)
+    return Journal(Store(str(folder)), measured, pace, heard or Heard(), log_every_steps=2)
 
 
 def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path, metrics: Metrics) -> None:
@@ -111,19 +115,33 @@ def test_a_commit_without_steps_writes_no_file(tmp_path: Path, metrics: Metrics)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_step_is_measured_shown_and_now_and_then_logged(
+def test_a_step_is_measured_told_and_now_and_then_logged(
     tmp_path: Path, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "octoscale")
-    shown = Shown()
-    journal = journal_in(tmp_path, metrics, shown)
+    heard = Heard()
+    journal = journal_in(tmp_path, metrics, heard)
     for step in (1, 2, 3):
         journal.step(line(step), batch())
     journal.committed(3, 0.5, 1000)
 
-    assert shown.calls[0] == (1, "loss 0.5000  active 50%  0.30 s/step")
-    assert [done for done, _ in shown.calls] == [1, 2, 3]
-    assert [record.getMessage().split("  ")[0] for record in caplog.records] == ["step 2", "committed step 3 in 0.50 s"]
+    assert [(event, values["step"]) for event, values in heard.events] == [
+        ("step", 1), ("step", 2), ("step", 3), ("commit", 3),
+    ]  # fmt: skip
+    first = heard.events[0][1]
+    assert (first["loss"], first["active_ratio"], first["steps"], first["checkpoint_age_seconds"]) == (
+        0.5,
+        0.5,
+        10,
+        None,
+    )
+    # 8 images in 0.2 s and a wait of 0.1 s.
+    assert first["images_per_second"] == pytest.approx(8 / 0.3)
+    assert first["data_wait_ratio"] == pytest.approx(1 / 3)
+    step, commit = (record.getMessage() for record in caplog.records)
+    assert step.startswith("step 2 of 10  loss 0.5000  active 50%  ")
+    assert "no commit yet" in step
+    assert commit == "committed step 3 in 0.50 s"
     values = {sample.name: sample.value for family in metrics.registry.collect() for sample in family.samples}
     assert values["octoscale_steps_total"] == 3
     assert values["octoscale_samples_total"] == 24

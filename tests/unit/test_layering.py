@@ -10,15 +10,15 @@ PACKAGE = Path(octoscale.__file__).parent
 # From the top down. A module may import what is on a lower line, and siblings on its own line inside one package.
 LAYERS = [
     ["cli"],
-    ["quickstart"],
+    ["quickstart", "doctor"],
     ["orchestrate", "report"],
-    ["train", "showcase", "noise"],
+    ["train", "showcase", "noise", "top"],
     ["trained"],
-    ["results", "resume", "journal", "feed"],
+    ["results", "resume", "journal", "feed", "geometry"],
     ["measured"],
     ["config"],
     ["step"],
-    ["checkpoint", "evaluate", "heartbeat"],
+    ["checkpoint", "evaluate", "export", "heartbeat"],
     ["distributed"],
     ["data"],
     ["augment", "degrade", "interruption", "loss", "models", "optimizer", "resilience", "telemetry"],
@@ -30,11 +30,18 @@ RANK = {name: len(LAYERS) - number for number, layer in enumerate(LAYERS) for na
 OWNERS = {
     "fsspec": {"data/clients.py"},
     "obstore": {"data/objects_obstore.py"},
-    "prometheus_client": {"telemetry/metrics.py"},
+    "prometheus_client": {"telemetry/metrics.py", "telemetry/scrape.py"},
     "tensorboardX": {"telemetry/recorders.py"},
+    "wandb": {"telemetry/trackers.py"},
+    "mlflow": {"telemetry/trackers.py"},
     "scipy": {"evaluate/protocols/matlab.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
+    "onnx": {"export/writers.py"},
+    "onnxscript": {"export/writers.py"},
+    "onnxruntime": {"models/graph_file.py"},
+    "safetensors": {"export/writers.py", "models/state_file.py"},
+    "timm": {"models/registry.py"},
 }
 
 

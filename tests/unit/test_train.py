@@ -292,8 +292,8 @@ def test_every_derived_number_is_said_before_the_first_step(
     caplog.set_level(logging.INFO, "octoscale")
     run(small_run(tmp_path / "run", telemetry={"recorders": ["prometheus"]}, micro_batch_size=6))
 
-    for text in ("96 images of 24 identities, 32 px", "16 images = 8 identities × 2 = 1 ranks × 16", "4 steps",
-                 "about 6.0 steps per epoch", "2 × 6 images and one of 4 on each rank, in two passes",
+    for text in ("96 images of 24 identities, 32 px", "16 images = 8 identities × 2 = 1 rank × 16", "4 steps",
+                 "about 6.0 steps and 96 images per epoch", "2 × 6 images and one of 4 on each rank, in two passes",
                  "cpu, fp32, ddp, tiny, batch norm frozen", "http://127.0.0.1:"):  # fmt: skip
         assert text in caplog.text
 

@@ -3,9 +3,10 @@
     python tools/bench/telemetry.py [--batch 64] [--model mobilefacenet]
 
 Prints JSON. Each part is timed by itself, many times over, with every recorder on: the share is far below what two
-runs of a whole step differ by. `diagnostics` is what one step in `diagnose_every_steps` pays, spread over all of them.
-Meanwhile a client has asked for the metrics and does not read them. `record_cpu_microseconds` is the processor time
-of the training's thread alone: on a busy machine it says more than the wall time.
+runs of a whole step differ by. Those are beside it, with every recorder and with none in turn. `diagnostics` is what
+one step in `diagnose_every_steps` pays, spread over all of them. Meanwhile a client has asked for the metrics and does
+not read them. `record_cpu_microseconds` is the processor time of the training's thread alone: on a busy machine it says
+more than the wall time.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import prometheus_client
@@ -61,6 +64,30 @@ def cpu_of_recording(recorders: tuple[RecorderName, ...], line: StepLine, batch:
             return (time.thread_time() - started) / 200
 
         return min(once() for _ in range(5))
+
+
+def whole_steps(
+    step: Callable[[], StepResult], line: StepLine, batch: Batch, world: World, *, rounds: int
+) -> dict[str, float]:
+    """Seconds of a step and of what is recorded of it, with every recorder and with none, in turn: medians."""
+    with ExitStack() as stack:
+        measured = {}
+        for name, recorders in (("none", ()), ("all", RECORDERS)):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            config = TelemetryConfig(recorders=recorders)
+            metrics = stack.enter_context(exported(config, run="bench", run_folder=folder, rank=0, world_size=1))
+            measured[name] = Measured(metrics, WallLedger(metrics), world, image_flops=1.0, peak_flops=1.0)
+
+        def once(name: str) -> None:
+            step()
+            measured[name].step(line, batch)
+            measured[name].together(False, step=1, global_batch_size=len(batch.sample_ids))
+
+        seconds: dict[str, list[float]] = {name: [] for name in measured}
+        for _ in range(rounds):
+            for name, values in seconds.items():
+                values.append(seconds_of(partial(once, name), world.device))
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def void(call: Callable[[], object]) -> None:
@@ -133,9 +160,11 @@ def main() -> None:
         text = prometheus_client.generate_latest(metrics.registry)
         scrape = time.perf_counter() - started
     cpu = {
-        " + ".join(names): cpu_of_recording(names, line, batch, world)
-        for names in (RECORDERS[:1], RECORDERS[:2], RECORDERS)
+        " + ".join(names) or "none": cpu_of_recording(names, line, batch, world)
+        for names in ((), RECORDERS[:1], RECORDERS[:2], RECORDERS)
     }
+    recorders = cpu[" + ".join(RECORDERS)] - cpu["none"]
+    whole = whole_steps(step, line, batch, world, rounds=arguments.rounds)
     parts = {name: value for name, value in seconds.items() if name != "step"}
     print(
         json.dumps(
@@ -147,6 +176,8 @@ def main() -> None:
                 "step_seconds": round(seconds["step"], 4),
                 "telemetry_microseconds_per_step": {name: round(1e6 * value, 1) for name, value in parts.items()},
                 "record_cpu_microseconds": {names: round(1e6 * seconds, 1) for names, seconds in cpu.items()},
+                "step_seconds_by_recorders": {names: round(seconds, 4) for names, seconds in whole.items()},
+                "recorders_share_of_step_percent": round(100 * recorders / whole["none"], 3),
                 "share_of_step_percent": round(100 * sum(parts.values()) / seconds["step"], 3),
                 "scrape_milliseconds": round(1e3 * scrape, 2),
                 "scrape_bytes": len(text),

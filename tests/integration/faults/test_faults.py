@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from octoscale.config import parse_config
 from octoscale.data.storage import Store
 from octoscale.journal import StepLine, read_journal
-from octoscale.trained import load_trained
+from octoscale.trained import configured_network, load_trained
 from tests.distributed.ranks import on_ranks
 from tests.integration.faults.elastic import two_one_two, values_of, worlds_by_step
 from tests.integration.faults.faults import FAULTS, STEPS, Fault, train_on_a_rank, values_in
@@ -24,8 +25,9 @@ pytest.importorskip("ray")
 pytest.importorskip("moto.server")
 pytestmark = pytest.mark.timeout(600)
 
-# Another world size adds the same numbers in another order: weights are of order 1, 3.3e-5 was seen after 90 steps.
-OTHER_WORLD_TOLERANCE = 1e-4
+# Another world size adds the same numbers in another order, and now and then a near tie of the mining falls the other
+# way. Of the way that training moved the weights (its length over all of them); 1.3 % was seen after 30 steps.
+OTHER_WORLD_TOLERANCE = 0.05
 FAULTS_OF_A_SOAK = 50
 # Each takes the way of one that is tested more often.
 LIKE_ANOTHER = {
@@ -37,8 +39,8 @@ LIKE_ANOTHER = {
     "killed after the commit point",
     "head killed, cluster and run started again",
 }
-# The same in the loss, of order 4; 6e-7 was seen.
-LOSS_TOLERANCE = 1e-5
+# The same in the loss of each step, relative; 1e-5 was seen.
+LOSS_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,18 @@ def weights(directory: str) -> dict[str, torch.Tensor]:
     return load_trained(directory).network.state_dict()
 
 
+def assert_equal(after: dict[str, torch.Tensor], before: dict[str, torch.Tensor]) -> None:
+    assert after.keys() == before.keys()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    squares = [(tensor.double() - other[name].double()).square().sum() for name, tensor in one.items()]
+    return float(torch.stack(squares).sum().sqrt())
+
+
 def marked(fault: Fault) -> object:
     mark = pytest.mark.soak if fault.name in LIKE_ANOTHER else pytest.mark.slow
     return pytest.param(fault, marks=mark, id=fault.name)
@@ -83,12 +97,15 @@ def test_a_run_that_meets_a_fault_ends_like_one_that_does_not(
     assert [line.step for line in found] == list(range(1, STEPS + 1))
     assert trained_on(found) == trained_on(expected)
     after, before = weights(directory), weights(str(undisturbed))
-    assert after.keys() == before.keys()
-    for name, tensor in before.items():
-        if fault.same_world:
-            assert torch.equal(after[name], tensor), name
-        else:
-            assert torch.allclose(after[name], tensor, rtol=0, atol=OTHER_WORLD_TOLERANCE), name
+    if fault.same_world:
+        assert_equal(after, before)
+    else:
+        start = configured_network(
+            parse_config(values_in(small_run, directory), source="of the test"), None
+        ).state_dict()
+        assert distance(after, before) <= OTHER_WORLD_TOLERANCE * distance(before, start)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.result.loss == pytest.approx(theirs.result.loss, rel=LOSS_TOLERANCE), ours.step
     assert set(outcome.worlds) == ({2} if fault.same_world else {1, 2})
 
 
@@ -126,8 +143,7 @@ def test_a_long_run_that_meets_fifty_random_faults_loses_nothing_and_leaves_noth
     lines, expected = read_journal(Store(directory)), read_journal(Store(undisturbed))
     assert [line.step for line in lines] == list(range(1, steps_of(FAULTS_OF_A_SOAK) + 1))
     assert trained_on(lines) == trained_on(expected)
-    after, before = weights(directory), weights(undisturbed)
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert_equal(weights(directory), weights(undisturbed))
     early, late = range(2)
     assert found.files[late] <= found.files[early] + 16
     assert found.processes[late] <= found.processes[early] + 4

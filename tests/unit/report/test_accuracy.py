@@ -37,14 +37,14 @@ def test_operating_points_are_a_table() -> None:
 
     assert table.title == "Operating points: pairs, 50 genuine and 50 impostor pairs"
     assert table.columns[-2:] == ("TAR at FAR 0.1, %", "TAR at FAR 0.001, %")
-    assert table.rows[0] == ("cross, 7 px", "40.00 → 20.00", "60.00 → 80.00", "60.00 → 80.00", "– → –")
+    assert table.rows[0] == ("cross, 7 px", "40.00 → 20.00", "60.00 → 80.00", "60.00 → 80.00", "–")
 
 
 def test_evaluations_in_between_are_drawn_over_the_steps() -> None:
     steps = tuple(evaluation(step, accuracy=0.6 + step / 100) for step in (0, 5, 10))
     chart = charts(accuracy_section([made_up_run(evaluations={"pairs": steps})]))[-1]
 
-    assert chart.title == "run, pairs: during the training"
+    assert chart.title == "pairs, during the training"
     assert chart.series[0].x == (0, 5, 10)
     assert chart.series[0].y == pytest.approx((0.605, 0.655, 0.705))
 

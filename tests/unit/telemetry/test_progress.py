@@ -1,15 +1,28 @@
-"""A bar in a terminal, nothing elsewhere."""
+"""Bars in a terminal, lines elsewhere, objects for programs."""
 
 import io
+import json
+import re
+import time
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from octoscale.telemetry.progress import progress, stages
+from octoscale.telemetry import progress
+from octoscale.telemetry.output import Output
+from octoscale.telemetry.pace import Figures
+from octoscale.telemetry.progress import stages, step_line, training
+
+FIGURES = Figures(
+    step=120, steps=5000, epoch=1, loss=0.25, active_ratio=0.455, learning_rate=1e-4, step_seconds=0.2,
+    images_per_second=1234.5, data_wait_ratio=0.012, eta_seconds=750.0, checkpoint_age_seconds=61.0,
+)  # fmt: skip
 
 
 def console(*, terminal: bool) -> Console:
-    return Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    return Console(file=io.StringIO(), force_terminal=terminal, width=110, color_system=None)
 
 
 def shown(console: Console) -> str:
@@ -17,49 +30,86 @@ def shown(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_a_terminal_shows_what_is_done_and_the_text_beside_it() -> None:
+# Stages.
+
+
+def test_a_terminal_has_a_bar_for_each_stage() -> None:
     terminal = console(terminal=True)
-    with progress(terminal, "training", 10, done=3) as show:
-        show(10, "loss 0.25")
+    with stages(Output(terminal)) as show:
+        show("verify", 1, 2)
+        show("verify", 2, 2)
+        show("write [3]", 3, 3)
 
-    assert "training" in shown(terminal)
-    assert "10/10" in shown(terminal)
-    assert "loss 0.25" in shown(terminal)
+    for text in ("verify", "2/2", "write [3]", "3/3", "/s"):
+        assert text in shown(terminal)
 
 
-def test_a_resumed_run_starts_where_it_left_off() -> None:
+def test_elsewhere_a_line_tells_the_end_of_each_stage() -> None:
+    plain = console(terminal=False)
+    with stages(Output(plain)) as show:
+        for done in range(1, 1501):
+            show("verify", done, 1500)
+        show("write", 3, 3)
+
+    first, second = shown(plain).splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  verify  1,500 of 1,500  in \d\.\d s, [\d,.]+/s", first)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  write  3 of 3  in \d\.\d s, [\d,.]+/s", second)
+
+
+def test_a_long_stage_has_lines_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
+    plain = console(terminal=False)
+    with stages(Output(plain)) as show:
+        time.sleep(0.1)
+        show("verify", 500, 2000)
+
+    assert re.fullmatch(r"\S+  verify  500 of 2,000  25%  [\d,.]+/s  ETA 0:0\d\n", shown(plain))
+
+
+def test_quiet_shows_nothing_but_programs_are_told() -> None:
+    terminal, events = console(terminal=True), io.StringIO()
+    with stages(Output(terminal, quiet=True, events=events)) as show:
+        show("verify", 1, 2)
+        show("verify", 2, 2)
+
+    assert shown(terminal) == ""
+    (told,) = (json.loads(line) for line in events.getvalue().splitlines())
+    assert {key: told[key] for key in ("event", "stage", "done", "total", "eta_seconds")} == {
+        "event": "progress", "stage": "verify", "done": 2, "total": 2, "eta_seconds": 0.0,
+    }  # fmt: skip
+
+
+# Training.
+
+
+def test_a_terminal_shows_every_figure_of_the_last_step() -> None:
     terminal = console(terminal=True)
-    with progress(terminal, "training", 10, done=3):
-        pass
+    with training(terminal) as tell:
+        tell("geometry", steps=5000)
+        tell("step", **asdict(FIGURES))
 
-    assert "3/10" in shown(terminal)
-
-
-def test_a_text_with_brackets_is_shown_as_it_is() -> None:
-    terminal = console(terminal=True)
-    with progress(terminal, "training", 1) as show:
-        show(1, "weights[3] is [/odd]")
-
-    assert "weights[3] is [/odd]" in shown(terminal)
+    for text in ("training", "120/5000", "12:30 left", "loss 0.2500", "active 46%", "1,234 images/s", "data wait 1.2%",
+                 "commit 1:01 ago"):  # fmt: skip
+        assert text in shown(terminal), text
 
 
 @pytest.mark.parametrize(("terminal", "quiet"), [(False, False), (True, True)])
-def test_elsewhere_and_when_quiet_nothing_is_shown(terminal: bool, quiet: bool) -> None:
+def test_elsewhere_and_when_quiet_no_bar_is_shown_but_listeners_hear_all(terminal: bool, quiet: bool) -> None:
+    heard: list[str] = []
+
+    def tell_on(event: str, /, **values: Any) -> None:
+        heard.append(event)
+
     output = console(terminal=terminal)
-    with progress(output, "training", 10, quiet=quiet) as show:
-        show(5, "half")
-    with stages(output, quiet=quiet) as show_stage:
-        show_stage("verify", 1, 2)
+    with training(output, quiet=quiet, tell=tell_on) as tell:
+        tell("step", **asdict(FIGURES))
+        tell("commit", step=120, seconds=0.5)
 
     assert shown(output) == ""
+    assert heard == ["step", "commit"]
 
 
-def test_each_stage_has_a_bar_of_its_own() -> None:
-    terminal = console(terminal=True)
-    with stages(terminal) as show:
-        show("verify", 1, 2)
-        show("verify", 2, 2)
-        show("write", 3, 3)
-
-    for text in ("verify", "2/2", "write", "3/3"):
-        assert text in shown(terminal)
+def test_the_log_has_the_same_figures() -> None:
+    assert step_line(FIGURES) == (
+        "step 120 of 5,000  loss 0.2500  active 46%  1,234 images/s  data wait 1.2%  commit 1:01 ago  ETA 12:30"
+    )

@@ -109,7 +109,7 @@ def test_a_full_disk_ends_the_file_and_not_the_run(tmp_path: Path, caplog: pytes
         ({"recorders": ["jsonl", "jsonl"]}, "each recorder once"),
         ({"recorders": ["jsonl"], "metrics_port": 9000}, "metrics_port belongs to recorders"),
         ({"recorders": [], "peak_flops": 1e12}, "peak_flops applies where metrics are recorded"),
-        ({"recorders": ["wandb"]}, "'prometheus', 'tensorboard' or 'jsonl'"),
+        ({"recorders": ["csv"]}, "'prometheus', 'tensorboard', 'jsonl', 'wandb' or 'mlflow'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:

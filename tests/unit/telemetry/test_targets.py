@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from octoscale.errors import OctoscaleError
-from octoscale.telemetry.targets import registered
+from octoscale.telemetry.targets import registered, targets_of
 
 
 def targets_in(folder: Path) -> list[str]:
@@ -115,3 +115,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         registered(tmp_path / "file" / "targets", run="a", rank=0, world_size=1, address="here:1"),
     ):
         pass
+
+
+def test_the_ranks_of_one_run_are_found_among_others(tmp_path: Path) -> None:
+    with (
+        registered(tmp_path, run="runs/a", rank=1, world_size=2, address="here:2"),
+        registered(tmp_path, run="runs/a", rank=0, world_size=2, address="here:1"),
+        registered(tmp_path, run="runs/b", rank=0, world_size=1, address="there:1"),
+    ):
+        (tmp_path / "mine.json").write_text("{}")
+        (path,) = tmp_path.glob("runs-a-*-00001.json")
+        path.with_name(path.name.replace("00001", "00002")).write_text("[half")
+
+        assert targets_of(tmp_path, run="runs/a") == {0: "here:1", 1: "here:2"}
+    assert targets_of(tmp_path / "absent", run="runs/a") == {}

@@ -1,0 +1,82 @@
+"""Commands of networks as files: weights inspect, export."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from octoscale.cli.console import make_writable, out
+from octoscale.cli.runs import Overrides
+from octoscale.errors import OctoscaleError
+
+# Each command imports what it runs: `octoscale --help` answers at once.
+
+app = typer.Typer(no_args_is_help=True, help="Look at files of weights.")
+
+
+@app.callback()
+def _weights() -> None:
+    pass
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Weights, or a whole network as a file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of a table.")] = False,
+) -> None:
+    """Tell whose weights a file holds: dialect, network, embedding, preprocessing, parameters. Runs no code in it."""
+    from octoscale.models.inspection import inspect_file
+
+    found = inspect_file(file)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        return
+    table = Table(show_header=False, box=None, title=escape(str(file)))
+    for key, value in found.items():
+        table.add_row(key, escape(_shown(value)))
+    out.print(table)
+
+
+def export(
+    target: Annotated[
+        str, typer.Argument(help="A run's directory, or a configuration (its starting network).", show_default=False)
+    ],
+    overrides: Overrides = None,
+    onnx: Annotated[Path | None, typer.Option(help="Write an ONNX file (.onnx).")] = None,
+    torchscript: Annotated[Path | None, typer.Option(help="Write a TorchScript file (.pt).")] = None,
+    pt2: Annotated[Path | None, typer.Option(help="Write a torch.export file (.pt2).")] = None,
+    safetensors: Annotated[Path | None, typer.Option(help="Write the weights (.safetensors).")] = None,
+    image_size: Annotated[int, typer.Option(min=1, help="Pixels of the images that the network takes.")] = 112,
+    step: Annotated[int | None, typer.Option(help="A run's commit of this step instead of the newest.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of the newest.")] = False,
+) -> None:
+    """Write a network to files that other programs run. Each is read again and compared, and kept if it is the same."""
+    wanted: dict[Any, Path | None] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "safetensors": safetensors}
+    given = {form: path for form, path in wanted.items() if path is not None}
+    if not given:
+        raise OctoscaleError("say what to write: --onnx FILE, --torchscript FILE, --pt2 FILE or --safetensors FILE")
+    for form, path in given.items():
+        make_writable(path.absolute().parent, f"--{form}")
+
+    from octoscale.export import export as export_network
+    from octoscale.trained import load_trained
+
+    trained = load_trained(target, overrides or (), best=best, step=step)
+    for form, path in given.items():
+        written = export_network(trained.network, path, form, image_size=image_size)
+        out.print(
+            f"wrote {path}: {written.card.network} after step {trained.step}, {written.card.embedding_dim} numbers per "
+            f"image, within {written.difference:.1e} of the network",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "unknown" if value is None else str(value)

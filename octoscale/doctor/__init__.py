@@ -1,0 +1,1 @@
+"""Tells before a run what would stop it: devices, packages, storage, network, limits."""

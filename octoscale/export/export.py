@@ -1,0 +1,117 @@
+"""Write a network to a file, read it again, and compare: a file that gives other embeddings does not stay."""
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from octoscale.errors import OctoscaleError
+from octoscale.export.writers import write_exported, write_onnx, write_safetensors, write_torchscript
+from octoscale.models import FaceNetwork, load
+from octoscale.models.card import Card, card_of
+from octoscale.models.weights import load_weights
+
+Form = Literal["onnx", "torchscript", "pt2", "safetensors"]
+FORMS: tuple[Form, ...] = get_args(Form)
+_SUFFIX: dict[Form, str] = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "safetensors": ".safetensors"}
+_WRITE: dict[Form, Callable[[nn.Module, Tensor, Card, Path], None]] = {
+    "onnx": write_onnx,
+    "torchscript": write_torchscript,
+    "pt2": write_exported,
+    "safetensors": write_safetensors,
+}
+# The largest difference that a file may make, per number of an embedding.
+TOLERANCE = 1e-4
+# Of the comparison: another than the batch the graph is recorded with.
+_BATCHES = (1, 5)
+_RECORDED_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file: what it says about itself, and the largest difference between its embeddings and ours."""
+
+    card: Card
+    difference: float
+
+
+def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: int) -> Exported:
+    """Write `network` to `path`, whole and compared, or not at all.
+
+    The file holds the backbone: images prepared as its card says, float [n, 3, image_size, image_size], in;
+    embeddings, float [n, embedding_dim], out; any n. A file that exists is replaced.
+
+    Args:
+        network: stays as it is.
+        path: a local file; ``.onnx``, ``.pt``, ``.pt2`` or ``.safetensors``, as `form` is.
+        image_size: pixels.
+
+    Raises:
+        OctoscaleError: another suffix, a network that cannot be recorded, a library that is not installed, or a file
+            that gives other embeddings.
+    """
+    path = Path(path)
+    if path.suffix != _SUFFIX[form]:
+        raise OctoscaleError(f"a {form} file ends in {_SUFFIX[form]}, and {path} does not; give it another name")
+    ours = copy.deepcopy(network).cpu().float().eval()
+    images = torch.randint(
+        256, (_RECORDED_BATCH, 3, image_size, image_size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        embedding_dim = ours(images).shape[1]
+    card = card_of(ours, embedding_dim=embedding_dim, image_size=image_size)
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    try:
+        _write(ours, images, card, temporary, form)
+        difference = max(_difference(ours, temporary, form, card, batch) for batch in _BATCHES)
+        if not difference <= TOLERANCE:
+            raise OctoscaleError(
+                f"the {form} file gives embeddings that differ by up to {difference:.2g} from the network's, more than "
+                f"{TOLERANCE:g}; it is not kept: try another form"
+            )
+        temporary.replace(path)
+    except OSError as error:
+        raise OctoscaleError(f"cannot write {path} ({error}); choose another path") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Exported(card, difference)
+
+
+def _write(network: FaceNetwork, images: Tensor, card: Card, path: Path, form: Form) -> None:
+    try:
+        with torch.no_grad():
+            _WRITE[form](network.backbone, network.prepare(images), card, path)
+    except (OctoscaleError, OSError):
+        raise
+    except Exception as error:  # each exporter has its own kinds
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OctoscaleError(
+            f"{card.network or 'the network'} cannot be recorded as {form} ({first}); try another form"
+        ) from error
+
+
+def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch: int) -> float:
+    """The largest difference between the embeddings of the network and of the file, over `batch` random images."""
+    size = card.image_size
+    assert size is not None
+    images = torch.randint(
+        256, (batch, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(batch)
+    )
+    if form == "safetensors":
+        theirs = copy.deepcopy(network)
+        load_weights(theirs, path)
+    else:
+        theirs = load(str(path)).eval()
+    try:
+        with torch.no_grad():
+            return float((theirs(images) - network(images)).abs().max())
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise OctoscaleError(
+            f"the {form} file does not run with a batch of {batch} ({first}); it is not kept"
+        ) from error

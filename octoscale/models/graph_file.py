@@ -1,0 +1,118 @@
+"""Networks that are whole in a file: TorchScript (.pt), torch.export (.pt2) and ONNX (.onnx, for evaluation)."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from octoscale.errors import OctoscaleError
+from octoscale.models import card
+from octoscale.models.card import Card
+
+SUFFIXES = (".pt", ".pt2", ".onnx")
+# Of the extra file in TorchScript and torch.export archives.
+CARD_FILE = f"{card.KEY}.json"
+
+
+class Graph(nn.Module):
+    """A network as it was exported. Its batch norm is frozen and it drops nothing: train() changes nothing in it."""
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def train(self, mode: bool = True) -> "Graph":
+        self.training = mode
+        return self
+
+    def forward(self, images: Tensor) -> Any:
+        return self.graph(images)
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX graph, run by onnxruntime on whatever devices that was built for. It has no gradients."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        runtime = _onnxruntime(path)
+        self.session = runtime.InferenceSession(path, providers=runtime.get_available_providers())
+        self.input = self.session.get_inputs()[0].name
+
+    def forward(self, images: Tensor) -> Any:
+        found = self.session.run(None, {self.input: images.detach().cpu().contiguous().numpy()})
+        outputs = [torch.from_numpy(output).to(images.device) for output in found]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def is_graph_file(name: str) -> bool:
+    """Whether the name of a network is that of a file."""
+    return name.endswith(SUFFIXES)
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a .pt file is a graph and not a state_dict."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_graph(path: str | Path) -> tuple[nn.Module, Card | None]:
+    """A backbone from a file, on the CPU, and what octoscale wrote about it, if it wrote the file.
+
+    Raises:
+        OctoscaleError: no such file, it is no graph, or the library that runs it is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise OctoscaleError(f"no file {path}; give the path of a local TorchScript, torch.export or ONNX file")
+    read = {".pt": _read_torchscript, ".pt2": _read_exported, ".onnx": _read_onnx}[path.suffix]
+    try:
+        backbone, text = read(path)
+    except OctoscaleError:
+        raise
+    except Exception as error:  # onnxruntime's and TorchScript's own kinds have no common base
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise OctoscaleError(f"{path} is not a readable {path.suffix} graph ({first}); export it again") from error
+    return backbone, card.read_card(text, source=str(path)) if text else None
+
+
+def _read_torchscript(path: Path) -> tuple[nn.Module, str]:
+    if not is_torchscript(path):
+        raise OctoscaleError(
+            f"{path} is not a TorchScript graph; for a state_dict give the network's name as model.name, and this file "
+            "as model.weights"
+        )
+    extra = {CARD_FILE: ""}
+    graph = torch.jit.load(path, map_location="cpu", _extra_files=extra)
+    return Graph(graph.eval()), _text(extra)
+
+
+def _read_exported(path: Path) -> tuple[nn.Module, str]:
+    extra: dict[str, Any] = {CARD_FILE: ""}
+    program = torch.export.load(path, extra_files=extra)
+    return Graph(program.module()), _text(extra)
+
+
+def _read_onnx(path: Path) -> tuple[nn.Module, str]:
+    network = OnnxNetwork(path)
+    shape: Sequence[Any] = network.session.get_inputs()[0].shape
+    if isinstance(shape[0], int):
+        raise OctoscaleError(f"{path} takes batches of {shape[0]} alone; export it with a dynamic batch size")
+    return network, network.session.get_modelmeta().custom_metadata_map.get(card.KEY, "")
+
+
+def _text(extra: dict[str, Any]) -> str:
+    text = extra[CARD_FILE]
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _onnxruntime(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise OctoscaleError(f"{path} needs onnxruntime: pip install 'octoscale[export]'") from error
+    return onnxruntime

@@ -1,0 +1,54 @@
+"""What is in a file of weights, or of a whole network, without making the network."""
+
+from pathlib import Path
+from typing import Any
+
+from octoscale.errors import OctoscaleError
+from octoscale.models.graph_file import is_graph_file, is_torchscript, read_graph
+from octoscale.models.network import Preprocessing
+from octoscale.models.weights import read_weights
+
+
+def inspect_file(path: Path) -> dict[str, Any]:
+    """Whose weights these are, and what their network expects; None where it cannot be told.
+
+    Raises:
+        OctoscaleError: no such file, or it can be read as nothing of the kind.
+    """
+    if not path.is_file():
+        raise OctoscaleError(f"no file {path}; give the path of a local file")
+    if is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path)):
+        return _graph(path)
+    weights = read_weights(path)
+    return {
+        "dialect": weights.dialect,
+        "network": weights.network,
+        "embedding_dim": weights.embedding_dim,
+        **_prepared(weights.preprocessing),
+        "batch_norm_epsilon": weights.batch_norm_epsilon,
+        "parameters": weights.parameters,
+        "tensors": len(weights.state),
+        "left_out": sorted(weights.heads),
+        "octoscale": weights.octoscale,
+    }
+
+
+def _graph(path: Path) -> dict[str, Any]:
+    backbone, card = read_graph(path)
+    counted = sum(parameter.numel() for parameter in backbone.parameters())
+    return {
+        "dialect": card and card.dialect,
+        "network": card and card.network,
+        "embedding_dim": card and card.embedding_dim,
+        **_prepared(None if card is None else card.preprocessing),
+        "image_size": card and card.image_size,
+        # onnxruntime keeps them to itself.
+        "parameters": counted or None,
+        "octoscale": card and card.octoscale,
+    }
+
+
+def _prepared(preprocessing: Preprocessing | None) -> dict[str, Any]:
+    if preprocessing is None:
+        return {"color": None, "mean": None, "std": None}
+    return {"color": preprocessing.color, "mean": list(preprocessing.mean), "std": list(preprocessing.std)}

@@ -1,0 +1,1 @@
+"""Follows a run from its metrics, wherever it is."""

@@ -1,0 +1,90 @@
+"""``octoscale weights inspect`` and ``octoscale export``."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from octoscale.config import parse_config
+from octoscale.distributed.world import World
+from octoscale.models import load, save_weights
+from octoscale.train import train
+from tests.conftest import SmallRun
+from tests.unit.commands import Octoscale, refused
+from tests.unit.models import published
+
+
+def test_inspect_tells_what_a_file_is(call: Octoscale, tmp_path: Path) -> None:
+    state = published.zeros(published.iresnet(100), "features.module.")
+    state["parallel_fc.weight"] = torch.zeros(3)
+    path = published.write(tmp_path / "magface_epoch_00025.pth", state, inside="state_dict")
+
+    found = json.loads(call("weights", "inspect", path, "--json").out)
+    assert found == {
+        "dialect": "magface", "network": "iresnet100", "embedding_dim": 512, "color": "bgr", "mean": [0, 0, 0],
+        "std": [255, 255, 255], "batch_norm_epsilon": 2e-5, "parameters": 65_156_160, "tensors": 925,
+        "left_out": ["parallel_fc.weight"], "octoscale": None,
+    }  # fmt: skip
+    table = call("weights", "inspect", path)
+    assert table.code == 0
+    assert "iresnet100" in table.out
+    assert "65,156,160" in table.out
+
+
+def test_inspect_tells_what_octoscale_wrote(call: Octoscale, tmp_path: Path) -> None:
+    save_weights(load("tiny", batch_norm_epsilon=1e-3), tmp_path / "tiny.pt")
+    found = json.loads(call("weights", "inspect", tmp_path / "tiny.pt", "--json").out)
+    assert (found["network"], found["dialect"], found["batch_norm_epsilon"]) == ("tiny", None, 1e-3)
+
+
+def test_inspect_says_that_it_does_not_know(call: Octoscale, tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(3, 4)}, tmp_path / "mine.pt")
+    found = json.loads(call("weights", "inspect", tmp_path / "mine.pt", "--json").out)
+    assert (found["dialect"], found["network"], found["parameters"]) == (None, None, 12)
+    refused(call("weights", "inspect", tmp_path / "absent.pt"), "no file", "absent.pt")
+
+
+def test_a_run_is_exported_and_its_file_evaluated(
+    call: Octoscale, small_run: SmallRun, drawn_faces: Path, tmp_path: Path
+) -> None:
+    for library in ("onnx", "onnxruntime", "onnxscript", "safetensors"):
+        pytest.importorskip(library)
+    verify = drawn_faces / "verify"
+    settings = {"pairs": str(verify / "pairs.txt"), "images": str(verify), "resolutions": [32], "modes": ["same"]}
+    values = small_run(tmp_path / "run", evaluate=settings)
+    train(parse_config(values, source="of the test"), World(), quiet=True)
+    onnx = tmp_path / "out" / "face.onnx"
+
+    answer = call(
+        "export", tmp_path / "run", "--onnx", onnx, "--torchscript", tmp_path / "face.pt", "--pt2",
+        tmp_path / "face.pt2", "--safetensors", tmp_path / "face.safetensors", "--image-size", "32",
+    )  # fmt: skip
+
+    assert answer.code == 0, answer
+    assert answer.out.count("within") == 4
+    inspected = json.loads(call("weights", "inspect", onnx, "--json").out)
+    assert (inspected["network"], inspected["embedding_dim"], inspected["image_size"]) == ("tiny", 16, 32)
+    scores = []
+    own = {"name": "tiny", "embedding_dim": 16, "weights": str(tmp_path / "face.safetensors")}
+    for model in ({"name": str(onnx)}, own):
+        config = tmp_path / "evaluate.yaml"
+        config.write_text(yaml.safe_dump({**values, "model": model}))
+        call("evaluate", config, "--json", tmp_path / "scores.json")
+        scores.append(json.loads((tmp_path / "scores.json").read_text())["scores"])
+    assert scores[0] == scores[1]
+
+
+def test_an_onnx_file_is_not_trained(call: Octoscale, small_run: SmallRun, tmp_path: Path) -> None:
+    for library in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(library)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(small_run(tmp_path / "run")))
+    assert call("export", tmp_path / "run.yaml", "--onnx", tmp_path / "face.onnx", "--image-size", "32").code == 0
+    values = {**small_run(tmp_path / "run"), "model": {"name": str(tmp_path / "face.onnx")}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
+    refused(call("train", tmp_path / "run.yaml"), "no parameters to train")
+
+
+def test_export_asks_what_to_write(call: Octoscale, tmp_path: Path) -> None:
+    refused(call("export", tmp_path / "run.yaml"), "say what to write")

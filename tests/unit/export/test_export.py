@@ -1,0 +1,161 @@
+"""Files of a network, read again by octoscale and by the programs that they are for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import octoscale
+from octoscale.errors import OctoscaleError
+from octoscale.export import FORMS, Form, export
+from octoscale.models import FaceNetwork, Preprocessing, load
+from octoscale.models.face_transformer import FaceTransformer
+
+SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "safetensors": ".safetensors"}
+NEEDS: dict[Form, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime", "onnxscript"), "safetensors": ("safetensors",)}
+BGR = Preprocessing(mean=(10.0, 20.0, 30.0), std=(50.0, 60.0, 70.0), color="bgr")
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> Form:
+    for library in NEEDS.get(request.param, ()):
+        pytest.importorskip(library)
+    form: Form = request.param
+    return form
+
+
+@pytest.fixture
+def network() -> FaceNetwork:
+    torch.manual_seed(0)
+    network = load("tiny", embedding_dim=8, preprocessing=BGR, batch_norm_epsilon=1e-4)
+    network(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8))  # running statistics of its own
+    return network.eval()
+
+
+def images(count: int, size: int = 32) -> Tensor:
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+def read_again(form: Form, path: Path) -> FaceNetwork:
+    if form == "safetensors":
+        return load("tiny", embedding_dim=8, weights=path).eval()
+    return load(str(path)).eval()
+
+
+def test_a_file_gives_the_networks_embeddings_for_any_batch(form: Form, network: FaceNetwork, tmp_path: Path) -> None:
+    path = tmp_path / f"face{SUFFIX[form]}"
+    written = export(network, path, form, image_size=32)
+
+    again = read_again(form, path)
+    assert written.difference <= 1e-4
+    assert again.preprocessing == BGR
+    for count in (1, 7, 20):  # 20: in slices
+        torch.testing.assert_close(again(images(count)), network(images(count)), rtol=0, atol=1e-4)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_says_how_images_are_prepared(form: Form, network: FaceNetwork, tmp_path: Path) -> None:
+    path = tmp_path / f"face{SUFFIX[form]}"
+    export(network, path, form, image_size=32)
+
+    card = json.loads(card_in(form, path))
+    assert card == {
+        "network": "tiny", "dialect": None, "mean": [10, 20, 30], "std": [50, 60, 70], "color": "bgr",
+        "batch_norm_epsilon": 1e-4, "embedding_dim": 8, "image_size": 32, "octoscale": octoscale.__version__,
+    }  # fmt: skip
+
+
+def card_in(form: Form, path: Path) -> str:
+    """As another program finds it."""
+    if form == "onnx":
+        import onnx
+
+        return {entry.key: entry.value for entry in onnx.load(path).metadata_props}["octoscale"]
+    if form == "safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "np") as file:
+            return str(file.metadata()["octoscale"])
+    extra: dict[str, Any] = {"octoscale.json": ""}
+    if form == "torchscript":
+        torch.jit.load(path, _extra_files=extra)
+        return extra["octoscale.json"].decode()
+    torch.export.load(path, extra_files=extra)
+    return str(extra["octoscale.json"])
+
+
+def test_onnxruntime_alone_runs_the_file(network: FaceNetwork, tmp_path: Path) -> None:
+    for library in NEEDS["onnx"]:
+        pytest.importorskip(library)
+    import onnxruntime
+
+    export(network, tmp_path / "face.onnx", "onnx", image_size=32)
+
+    session = onnxruntime.InferenceSession(tmp_path / "face.onnx", providers=["CPUExecutionProvider"])
+    prepared = (images(3).flip(1).numpy().astype(np.float32) - np.float32([[[10]], [[20]], [[30]]])) / np.float32(
+        [[[50]], [[60]], [[70]]]
+    )
+    (embeddings,) = session.run(["embeddings"], {"images": prepared})
+    np.testing.assert_allclose(embeddings, network(images(3)).detach().numpy(), atol=1e-4)
+
+
+def test_an_exported_network_with_attention_stays_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    backbone = FaceTransformer(12, 16, depth=1, heads=2, head_dim=8, hidden=16)
+    network = FaceNetwork(backbone, Preprocessing(), name="mine").eval()
+    for form in ("torchscript", "pt2"):
+        export(network, tmp_path / f"face{SUFFIX[form]}", form, image_size=112)
+    assert load(str(tmp_path / "face.pt")).name == "mine"
+
+
+class _Counting(nn.Module):
+    """Gives other embeddings each time: no file can give the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.fc(x.mean(dim=(2, 3))) + float(self.calls)
+
+
+def test_a_file_that_gives_other_embeddings_is_not_kept(tmp_path: Path) -> None:
+    network = FaceNetwork(_Counting(), Preprocessing())
+    with pytest.raises(OctoscaleError, match=r"differ by up to .*, more than 0\.0001"):
+        export(network, tmp_path / "face.pt", "torchscript", image_size=8)
+    assert not list(tmp_path.iterdir())
+
+
+class _OfTwo(nn.Module):
+    """Recorded, it takes batches of the recorded size alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(int(x.shape[0]), -1)[:, :4] if torch.jit.is_tracing() else x.flatten(1)[:, :4]
+
+
+def test_a_network_that_fixes_its_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"does not run with a batch|differ|cannot be recorded"):
+        export(FaceNetwork(_OfTwo(), Preprocessing()), tmp_path / "face.pt", "torchscript", image_size=8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_suffix_is_refused(network: FaceNetwork, tmp_path: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"a torchscript file ends in \.pt, and .*face\.onnx does not"):
+        export(network, tmp_path / "face.onnx", "torchscript", image_size=32)
+
+
+def test_an_absent_folder_is_an_error(network: FaceNetwork, tmp_path: Path) -> None:
+    with pytest.raises(OctoscaleError, match=r"cannot (write|be recorded)|absent"):
+        export(network, tmp_path / "absent" / "face.pt", "torchscript", image_size=32)
+
+
+def test_the_network_stays_as_it_is(network: FaceNetwork, tmp_path: Path) -> None:
+    network.train()
+    export(network, tmp_path / "face.pt", "torchscript", image_size=32)
+    assert network.training

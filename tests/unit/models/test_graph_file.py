@@ -1,0 +1,109 @@
+"""Networks that are whole in a file: somebody else's, without octoscale's card."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from octoscale.errors import OctoscaleError
+from octoscale.models import Preprocessing, load, set_training
+from octoscale.models.config import ModelConfig
+
+
+class _Small(nn.Module):
+    """With BatchNorm and dropout, whose modes a graph keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.layers(images).mean(dim=(2, 3)))
+
+
+class _Pair(_Small):
+    """Gives a unit feature and its norm, as AdaFace's networks do."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        embeddings = super().forward(images)
+        norms = embeddings.norm(dim=1, keepdim=True)
+        return embeddings / norms, norms
+
+
+def _write(network: nn.Module, path: Path) -> Path:
+    images = torch.randn(2, 3, 32, 32)
+    if path.suffix == ".pt":
+        torch.jit.save(torch.jit.trace(network, images), path)
+    else:
+        program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        torch.export.save(program, path)
+    return path
+
+
+@pytest.fixture(params=[".pt", ".pt2"])
+def suffix(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_graph_embeds_as_its_network_does(suffix: str, tmp_path: Path) -> None:
+    network = _Small().eval()
+    found = load(str(_write(network, tmp_path / f"small{suffix}")))
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    assert found.preprocessing == Preprocessing()
+    torch.testing.assert_close(found(images), network((images.float() - 127.5) / 127.5))
+
+
+def test_a_pair_of_feature_and_norm_is_multiplied(suffix: str, tmp_path: Path) -> None:
+    network = _Pair().eval()
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    expected = _Small.forward(network, (images.float() - 127.5) / 127.5)
+    torch.testing.assert_close(load(str(_write(network, tmp_path / f"pair{suffix}")))(images), expected)
+
+
+def test_a_graph_is_trained_as_it_was_exported(suffix: str, tmp_path: Path) -> None:
+    """Its weights get gradients; dropout stays off, and running statistics stay."""
+    network = load(str(_write(_Small().eval(), tmp_path / f"small{suffix}")))
+    set_training(network, "frozen")
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    first = network(images)
+    first.square().sum().backward()
+
+    assert torch.equal(network(images), first)
+    gradients = [parameter.grad for parameter in network.parameters()]
+    assert len(gradients) == 6
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+    assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
+
+
+def test_a_state_dict_given_as_a_network_is_told_where_it_belongs(tmp_path: Path) -> None:
+    torch.save(_Small().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(OctoscaleError, match=r"not a TorchScript graph; .*model\.weights"):
+        load(str(tmp_path / "weights.pt"))
+
+
+@pytest.mark.parametrize("name", ["absent.pt", "absent.onnx"])
+def test_an_absent_file_is_named(name: str) -> None:
+    with pytest.raises(OctoscaleError, match=f"no file {name}"):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["damaged.pt2", "damaged.onnx"])
+def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
+    if name.endswith(".onnx"):
+        pytest.importorskip("onnxruntime")
+    (tmp_path / name).write_bytes(b"no graph")
+    with pytest.raises(OctoscaleError, match=f"{name} is not a readable"):
+        load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("weights", "w.pt"), ("embedding_dim", 8), ("batch_norm", "chunk"), ("batch_norm_epsilon", 1e-3),
+     ("activation_checkpointing", True)],
+)  # fmt: skip
+def test_a_setting_that_a_graph_would_ignore_is_refused(setting: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"face\.pt2 is a whole network.* leave model\.{setting} out"):
+        ModelConfig.model_validate({"name": "face.pt2", setting: value})
