@@ -129,7 +129,7 @@ def _starve(rank: int) -> None:
 
 def _straggle(rank: int) -> None:
     if rank == 1:
-        slow_down(octoscale.step, "augment", STEP_SECONDS)
+        slow_down(octoscale.step, "augment", 2 * STEP_SECONDS)
 
 
 SICKNESSES: dict[str, Callable[[int], None]] = {"stalled loader": _starve, "slow rank 1": _straggle}
