@@ -57,7 +57,7 @@ def test_benchmarks_are_evaluated_kept_and_compared(call: Octoscale, config: Pat
     made = Evaluation.from_json((run / "evaluations/00000004.json").read_text())
     assert kept.scores["cross", 7].area_under_curve == made.scores["cross", 7].area_under_curve
 
-    tables = json.loads(call("compare", run, "--json").out)
+    tables = json.loads(call("compare", run, "--json").out)["tables"]
     assert [table["columns"] for table in tables] == [
         ["LFW", "7 px", "32 px", "mean"], ["7 px", "32 px", "mean"], ["7 px", "32 px", "mean"],
     ]  # fmt: skip
@@ -115,6 +115,8 @@ def test_galleries_and_templates_are_evaluated_too(
     assert found["area_under_curve"] == 1.0
     refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path, *common, "--align"), "5pts_score.txt")
     refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path), "takes --pairs")
+    refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path, *common, "--keep"), "leave them out")
+    refused(call("evaluate", config, "--align"), "--align is for --protocol ijbb and ijbc")
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
@@ -156,7 +158,8 @@ def test_two_images_are_verified(call: Octoscale, config: Path, drawn_faces: Pat
     assert "give --threshold" in answer.out
 
     found = json.loads(call("verify", first, first, *network, "--threshold", "0.9", "--json").out)
-    assert found == {"similarity": pytest.approx(1.0), "threshold": 0.9, "same": True, "step": 0}
+    expected = {"similarity": pytest.approx(1.0), "threshold": 0.9, "same": True, "step": 0}
+    assert found == {"event": "verified", **expected}
     assert "decision           different persons" in call("verify", first, second, *network, "--threshold", "1.1").out
     refused(call("verify", first, tmp_path / "absent.jpg", *network), "cannot read")
     refused(call("verify", first, config, *network), "cannot decode", config)
