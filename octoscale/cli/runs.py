@@ -141,9 +141,13 @@ def evaluate(
     if protocol in (*TEMPLATES, *GALLERIES):
         if pairs is None or images is None:
             raise OctoscaleError(f"--protocol {protocol} takes --pairs, its file or folder, and --images")
+        if benchmark or keep or figures is not None:
+            raise OctoscaleError(f"--benchmark, --keep and --figures are not for --protocol {protocol}; leave them out")
         options = SetOptions(protocol, pairs, images, resolution or (), flip, align)
         evaluate_set(trained, options, world, scores, output)
         return
+    if align:
+        raise OctoscaleError(f"--align is for --protocol {' and '.join(TEMPLATES)}; give aligned crops")
     wanted = chosen(
         trained.config.evaluate, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
         flip=flip, resolutions=resolution or (),

@@ -60,8 +60,8 @@ def embed(
             embedded = network(pixels).float()
             if flip:
                 embedded = (embedded + network(pixels.flip(-1)).float()) / 2
-            embeddings.append(embedded.cpu())
-    gathered = world.gather(torch.cat(embeddings).numpy())
+            embeddings.append(embedded)
+    gathered = world.gather(torch.cat(embeddings).cpu().numpy())
     return torch.from_numpy(np.concatenate(gathered))[: len(rows)]
 
 

@@ -171,7 +171,7 @@ def evaluate(
             for mode in config.modes:
                 probe = high if mode == "cross" else low
                 distances[mode, resolution] = cosine_distances(probe[first], low[second]).numpy()
-    weights = resamples(pairs.same, config.bootstrap)
+    weights = resamples(pairs.same, config.bootstrap).to(world.device)
     return Evaluation(
         name=name,
         step=step,
@@ -188,9 +188,7 @@ def evaluate(
     )
 
 
-def score(
-    distances: NDArray[np.float64], pairs: Pairs, far: tuple[float, ...], weights: NDArray[np.int16] | None = None
-) -> Score:
+def score(distances: NDArray[np.float64], pairs: Pairs, far: tuple[float, ...], weights: Tensor | None = None) -> Score:
     """All figures of one set of distances.
 
     Args:

@@ -38,7 +38,8 @@ def render(evaluation: Evaluation, baseline: Evaluation | None = None) -> Render
 
 
 def _accuracies(evaluation: Evaluation, baseline: Evaluation | None) -> Table:
-    title = f"Verification accuracy, % ({evaluation.genuine_pairs + evaluation.impostor_pairs:,} pairs)"
+    pairs = f"{evaluation.genuine_pairs + evaluation.impostor_pairs:,} pairs"
+    title = f"Verification accuracy, % ({evaluation.name or evaluation.protocol}, {pairs})"
     table = Table("", title=title, title_justify="left")
     for resolution in evaluation.resolutions:
         table.add_column(f"{resolution} px", justify="right")
@@ -48,6 +49,10 @@ def _accuracies(evaluation: Evaluation, baseline: Evaluation | None) -> Table:
         table.add_section()
         if baseline is None or mode not in baseline.modes or baseline.resolutions != evaluation.resolutions:
             table.add_row(mode, *(f"{value:.2f}" for value in after))
+            intervals = [evaluation.scores[mode, size].intervals.get("accuracy") for size in evaluation.resolutions]
+            shown = [f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}" for interval in intervals if interval]
+            if shown:
+                table.add_row("95 %", *shown, style="dim")
             continue
         before = _percentages(baseline, mode)
         table.add_row(f"{mode}, step {baseline.step}", *(f"{value:.2f}" for value in before), style="dim")

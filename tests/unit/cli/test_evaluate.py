@@ -115,6 +115,8 @@ def test_galleries_and_templates_are_evaluated_too(
     assert found["area_under_curve"] == 1.0
     refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path, *common, "--align"), "5pts_score.txt")
     refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path), "takes --pairs")
+    refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path, *common, "--keep"), "leave them out")
+    refused(call("evaluate", config, "--align"), "--align is for --protocol ijbb and ijbc")
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])

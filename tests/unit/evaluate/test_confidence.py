@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from octoscale.evaluate.confidence import confidence_intervals, resamples
@@ -24,8 +25,8 @@ def test_each_resample_has_as_many_pairs_of_each_kind() -> None:
     assert weights.shape == (50, 42)
     assert (weights[:, same].sum(1) == 30).all()
     assert (weights[:, ~same].sum(1) == 12).all()
-    assert len(np.unique(weights, axis=0)) == 50
-    np.testing.assert_array_equal(weights, resamples(same, 50))
+    assert len(weights.unique(dim=0)) == 50
+    assert torch.equal(weights, resamples(same, 50))
 
 
 def test_figures_of_a_resample_are_those_of_its_pairs_written_out() -> None:
@@ -35,7 +36,7 @@ def test_figures_of_a_resample_are_those_of_its_pairs_written_out() -> None:
 
     found = confidence_intervals(distances, same, right, fold, (0.1, 0.01, 0.001), weights)
 
-    drawn = np.repeat(np.arange(200), weights[0])
+    drawn = np.repeat(np.arange(200), weights[0].numpy())
     curve = roc(distances[drawn], same[drawn])
     expected = {
         "accuracy": np.mean(right[drawn]),

@@ -42,6 +42,18 @@ def test_the_table_shows_percentages_and_their_mean(plain: Evaluation) -> None:
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["cross", "60.00", "65.00", "70.00", "65.00"]
 
 
+def test_intervals_are_shown_below_their_accuracy(plain: Evaluation) -> None:
+    row = next(line for line in shown(plain).splitlines() if line.startswith("│ 95 %"))
+
+    low, high = plain.scores["cross", 4].intervals["accuracy"]
+    assert row.strip("│").split("│")[1].strip() == f"{100 * low:.1f}–{100 * high:.1f}"
+
+
+def test_the_title_names_the_data_set(plain: Evaluation) -> None:
+    assert "(tiny, 20 pairs)" in shown(plain)
+    assert "(calfw, 20 pairs)" in shown(replace(plain, name="", protocol="calfw"))
+
+
 def test_the_change_since_the_baseline_has_its_sign(plain: Evaluation) -> None:
     assert "+5.00" in shown(better(plain, 0.05), plain)
     assert "-5.00" in shown(better(plain, -0.05), plain)
