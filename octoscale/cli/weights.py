@@ -35,9 +35,10 @@ def inspect(
     if as_json:
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
         return
-    table = Table(show_header=False, box=None, title=escape(str(file)))
+    table = Table(show_header=False, box=None)
     for key, value in found.items():
-        table.add_row(key, escape(_shown(value)))
+        if value or key in ("dialect", "network"):
+            table.add_row(key, escape(_shown(value)))
     out.print(table)
 
 
