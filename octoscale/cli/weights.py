@@ -32,7 +32,8 @@ def inspect(
     found = inspect_file(file)
     table = Table(show_header=False, box=None, title=escape(str(file)))
     for key, value in found.items():
-        table.add_row(key, escape(_shown(value)))
+        if value or key in ("dialect", "network"):
+            table.add_row(key, escape(_shown(value)))
     answer(output_of(as_json=as_json), "weights", table, path=str(file), **found)
 
 
