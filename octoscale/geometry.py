@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -13,7 +14,7 @@ from octoscale.data.index import Index
 from octoscale.data.plan import pairs_per_batch, rank_batch_size
 from octoscale.distributed.deepspeed_config import zero_stage
 from octoscale.loss.negatives import Negatives
-from octoscale.models import FaceNetwork, load
+from octoscale.models import load
 from octoscale.resilience import possible_world_sizes
 from octoscale.step import chunk_rows
 from octoscale.telemetry.words import size
@@ -168,7 +169,8 @@ def _exchange_bytes(config: Config, world_size: int) -> int | None:
     The half ring carries each rank's rows to ⌊W/2⌋ others, whose answers come back; then the chosen rows are fetched,
     and their gradients given back.
     """
-    dim = _embedding_dim(config)
+    network = _network(config)
+    dim = config.model.embedding_dim if network is None else network.embedding_dim
     if world_size == 1 or dim is None:
         return 0 if world_size == 1 else None
     rows = rank_batch_size(config.global_batch_size, world_size)
@@ -192,27 +194,34 @@ def commit_bytes(config: Config) -> int | None:
     Raises:
         OctoscaleError: there is no such network.
     """
-    network = _shapes(config)
+    network = _network(config)
     if network is None:
         return None
     moments = 0 if config.optimizer.momentum == 0 else _MOMENTS[config.optimizer.name]
-    trained = sum(parameter.numel() for parameter in network.parameters())
-    fixed = sum(buffer.nbytes for buffer in network.buffers())
-    return _NUMBER_BYTES * trained * (1 + moments) + fixed
+    return _NUMBER_BYTES * network.parameters * (1 + moments) + network.buffer_bytes
 
 
-def _embedding_dim(config: Config) -> int | None:
-    """The length of an embedding; a network of the user's own may have any."""
-    network = _shapes(config)
-    if config.model.embedding_dim is not None or network is None:
-        return config.model.embedding_dim
-    with torch.no_grad():
-        return int(network(torch.zeros(1, 3, 112, 112, device="meta")).shape[1])
+@dataclass(frozen=True)
+class _Network:
+    embedding_dim: int
+    parameters: int
+    buffer_bytes: int
 
 
-def _shapes(config: Config) -> FaceNetwork | None:
-    """The network without its numbers; None for one of the user's own, which may do anything when it is made."""
+def _network(config: Config) -> _Network | None:
+    """The sizes of the network; None for one of the user's own, which may do anything when it is made."""
     if ":" in config.model.name:
         return None
-    with torch.device("meta"):
-        return load(config.model.name, embedding_dim=config.model.embedding_dim).eval()
+    return _sizes(config.model.name, config.model.embedding_dim)
+
+
+@cache
+def _sizes(name: str, embedding_dim: int | None) -> _Network:
+    # Shapes alone: no weights are drawn.
+    with torch.device("meta"), torch.no_grad():
+        network = load(name, embedding_dim=embedding_dim).eval()
+        return _Network(
+            embedding_dim=int(network(torch.zeros(1, 3, 112, 112)).shape[1]),
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            buffer_bytes=sum(buffer.nbytes for buffer in network.buffers()),
+        )

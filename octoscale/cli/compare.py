@@ -1,14 +1,13 @@
 """The command compare: runs side by side."""
 
 import csv
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octoscale.cli.console import out
+from octoscale.cli.console import Json, out, output_of
 from octoscale.errors import OctoscaleError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Runs' directories, or files of evaluate --scores.", show_default=False)
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, a row per figure.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
 ) -> None:
@@ -33,8 +32,7 @@ def compare(
         raise OctoscaleError(f"a run is named twice: {' '.join(runs)}")
     tables = compare_scores({run: scores_of(run) for run in runs})
     if as_json:
-        json.dump([asdict(table) for table in tables], sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        output_of(as_json=True).event("tables", tables=[asdict(table) for table in tables])
     elif as_csv:
         _write_csv(tables)
     elif as_markdown:

@@ -1,13 +1,12 @@
 """Commands that apply a network to images: embed, verify."""
 
-import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from octoscale.cli.console import make_writable, out
+from octoscale.cli.console import Json, Quiet, answer, make_writable, out, output_of
 from octoscale.errors import OctoscaleError
 
 Network = Annotated[
@@ -26,10 +25,13 @@ def embed(
     flip: Flip = False,
     best: Best = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 128,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Embed all images of a folder."""
     from octoscale.distributed.world import World, default_device
     from octoscale.evaluate.export import SUFFIXES, embed_folder, write_embeddings
+    from octoscale.telemetry.progress import stages
     from octoscale.trained import load_trained
 
     if output.suffix not in SUFFIXES:
@@ -37,13 +39,16 @@ def embed(
     make_writable(output.parent, "OUTPUT")
     trained = load_trained(network, best=best)
     device = default_device(0)
-    names, embeddings = embed_folder(
-        trained.network.to(device), images, World(device=device),
-        resolution=resolution, flip=flip, batch_size=batch_size,
-    )  # fmt: skip
+    told = output_of(quiet=quiet, as_json=as_json)
+    with stages(told) as show:
+        names, embeddings = embed_folder(
+            trained.network.to(device), images, World(device=device),
+            resolution=resolution, flip=flip, batch_size=batch_size, progress=partial(show, "embed"),
+        )  # fmt: skip
     write_embeddings(output, names, embeddings)
     count, dim = embeddings.shape
-    out.print(f"wrote {count:,} embeddings of {dim} numbers to {output}", markup=False, soft_wrap=True)
+    text = f"wrote {count:,} embeddings of {dim} numbers to {output}"
+    answer(told, "embedded", text, path=str(output), images=count, embedding_dim=dim, step=trained.step)
 
 
 def verify(
@@ -54,7 +59,7 @@ def verify(
         float | None, typer.Option(help="Cosine similarity from which on it is one person; else the run's own.")
     ] = None,
     best: Best = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Do two images show one person? Cosine similarity, threshold and decision."""
     import torch
@@ -81,7 +86,7 @@ def verify(
     same = None if limit is None else similarity >= limit
     if as_json:
         values = {"similarity": similarity, "threshold": limit, "same": same, "step": trained.step}
-        sys.stdout.write(json.dumps(values) + "\n")
+        output_of(as_json=True).event("verified", **values)
         return
     source = f" ({found.protocol}, {found.resolution} px: {found.accuracy:.2%} right)" if found else ""
     decisions = {

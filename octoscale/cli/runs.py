@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,16 +115,21 @@ def evaluate(
     figures: Annotated[Path | None, typer.Option(help="Draw the ROC curves into this folder.")] = None,
     best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scores in the run, for octoscale compare.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace)."""
     from octoscale.cli.sets import GALLERIES, TEMPLATES, SetOptions, evaluate_set
     from octoscale.distributed.world import World, default_device
     from octoscale.evaluate.chosen import chosen
+    from octoscale.evaluate.counted import counted
     from octoscale.evaluate.evaluation import Verification
     from octoscale.evaluate.kept import keep_scores, write_scores
     from octoscale.evaluate.report import draw_roc, render
+    from octoscale.telemetry.progress import stages
     from octoscale.trained import load_trained
 
+    output = output_of(quiet=quiet, as_json=as_json)
     trained = load_trained(target, best=best)
     for option, folder in (("--scores", scores and scores.parent), ("--figures", figures)):
         if folder is not None:
@@ -137,7 +143,8 @@ def evaluate(
             raise OctoscaleError(f"--protocol {protocol} takes --pairs, its file or folder, and --images")
         if benchmark or keep or figures is not None:
             raise OctoscaleError(f"--benchmark, --keep and --figures are not for --protocol {protocol}; leave them out")
-        evaluate_set(trained, SetOptions(protocol, pairs, images, resolution or (), flip, align), world, scores)
+        options = SetOptions(protocol, pairs, images, resolution or (), flip, align)
+        evaluate_set(trained, options, world, scores, output)
         return
     if align:
         raise OctoscaleError(f"--align is for --protocol {' and '.join(TEMPLATES)}; give aligned crops")
@@ -147,13 +154,16 @@ def evaluate(
     )  # fmt: skip
     found = []
     for name, settings in wanted.items():
-        evaluation = Verification.load(settings).evaluate(network, world, step=trained.step, name=name)
+        verification = Verification.load(settings)
+        with stages(output) as show, counted(network, verification.passes, partial(show, f"evaluate {name}".strip())):
+            evaluation = verification.evaluate(network, world, step=trained.step, name=name)
         found.append(evaluation)
-        out.print(render(evaluation))
+        answer(output, "scores", render(evaluation), **json.loads(evaluation.to_json()))
         if figures is not None:
             path = figures / ("roc.png" if len(wanted) == 1 else f"roc_{name}.png")
             draw_roc(evaluation, path)
-            out.print(f"wrote {path}", markup=False, soft_wrap=True)
+            if not as_json:
+                out.print(f"wrote {path}", markup=False, soft_wrap=True)
     if scores is not None:
         write_scores(found, scores)
     if keep:

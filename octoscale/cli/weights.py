@@ -1,7 +1,5 @@
 """Commands of networks as files: weights inspect, export."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from octoscale.cli.console import make_writable, out
+from octoscale.cli.console import Json, answer, make_writable, output_of
 from octoscale.cli.runs import Overrides
 from octoscale.errors import OctoscaleError
 
@@ -26,19 +24,17 @@ def _weights() -> None:
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="Weights, or a whole network as a file.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Tell whose weights a file holds: dialect, network, embedding, preprocessing, parameters. Runs no code in it."""
     from octoscale.models.inspection import inspect_file
 
     found = inspect_file(file)
-    if as_json:
-        sys.stdout.write(json.dumps(found, indent=1) + "\n")
-        return
     table = Table(show_header=False, box=None, title=escape(str(file)))
     for key, value in found.items():
-        table.add_row(key, escape(_shown(value)))
-    out.print(table)
+        if value or key in ("dialect", "network"):
+            table.add_row(key, escape(_shown(value)))
+    answer(output_of(as_json=as_json), "weights", table, path=str(file), **found)
 
 
 def export(
@@ -53,6 +49,7 @@ def export(
     image_size: Annotated[int, typer.Option(min=1, help="Pixels of the images that the network takes.")] = 112,
     step: Annotated[int | None, typer.Option(help="A run's commit of this step instead of the newest.")] = None,
     best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of the newest.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a network to files that other programs run. Each is read again and compared, and kept if it is the same."""
     wanted: dict[Any, Path | None] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "safetensors": safetensors}
@@ -68,11 +65,15 @@ def export(
     trained = load_trained(target, overrides or (), best=best, step=step)
     for form, path in given.items():
         written = export_network(trained.network, path, form, image_size=image_size)
-        out.print(
+        answer(
+            output_of(as_json=as_json),
+            "exported",
             f"wrote {path}: {written.card.network} after step {trained.step}, {written.card.embedding_dim} numbers per "
             f"image, within {written.difference:.1e} of the network",
-            markup=False,
-            soft_wrap=True,
+            path=str(path),
+            step=trained.step,
+            form=form,
+            difference=written.difference,
         )
 
 

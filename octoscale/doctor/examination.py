@@ -35,11 +35,12 @@ def examine(config: Config | None, *, ray_address: str | None = None) -> Iterato
 def _run(config: Config) -> Iterator[Check]:
     try:
         sizes = [str(geometry.world_size) for geometry in possible_geometries(config)]
-        yield Check("geometry", "ok", f"the batch of {config.global_batch_size:,} divides on {', '.join(sizes)} ranks")
+        found = f"the batch of {config.global_batch_size:,} divides on so many ranks: {', '.join(sizes)}"
+        yield Check("geometry", "ok", found)
     except OctoscaleError as error:
         yield Check.failed("geometry", error)
-    found, manifest = places.data_set(config)
-    yield found
+    there, manifest = places.data_set(config)
+    yield there
     if manifest is not None and manifest.identities < config.global_batch_size // 2:
         yield Check(
             "geometry", "failed",

@@ -115,6 +115,13 @@ class Verification:
         _check_resolutions(config, images)
         return cls(config, pairs, images)
 
+    @property
+    def passes(self) -> int:
+        """Images that go through the network, by all ranks: each once as it is and once per lower resolution."""
+        low = len(self.images) if "same" in self.config.modes else len(np.unique(self.pairs.second))
+        lower = sum(resolution != self.images.shape[-1] for resolution in self.config.resolutions)
+        return (len(self.images) + lower * low) * (2 if self.config.flip else 1)
+
     def evaluate(self, network: nn.Module, world: World, *, step: int = 0, name: str = "") -> Evaluation:
         """See `evaluate`."""
         return evaluate(network, self.pairs, self.images, self.config, world, step=step, name=name)

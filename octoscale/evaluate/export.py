@@ -1,6 +1,6 @@
 """Embeddings of a folder of images, as a file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import nn
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.counted import counted
 from octoscale.evaluate.embedding import embed, evaluating
 from octoscale.evaluate.protocols.images import found_below
 from octoscale.evaluate.protocols.stored import StoredImages
@@ -26,6 +27,7 @@ def embed_folder(
     resolution: int | None = None,
     flip: bool = False,
     batch_size: int = 128,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Embed every image of a folder and of the folders in it.
 
@@ -34,6 +36,7 @@ def embed_folder(
         directory: a local path or URL of aligned crops of one size.
         resolution: they are degraded to it; None: they are as they are.
         flip: see `octoscale.evaluate.embedding.embed`.
+        progress: told how many images of how many have gone through the network.
 
     Returns:
         The images' paths below `directory`, sorted, and float32 [n, dim].
@@ -48,7 +51,7 @@ def embed_folder(
     images = StoredImages(names, directory)
     if resolution is not None and resolution > images.shape[-1]:
         raise OctoscaleError(f"--resolution is {resolution} px, but the images have {images.shape[-1]} px")
-    with evaluating(network):
+    with evaluating(network), counted(network, len(names) * (2 if flip else 1), progress):
         rows = torch.arange(len(names))
         embeddings = embed(network, images, rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
     return [paths[name] for name in names], embeddings.numpy()

@@ -53,11 +53,11 @@ def write_exported(backbone: nn.Module, images: Tensor, card: Card, path: Path) 
 def write_safetensors(backbone: nn.Module, images: Tensor, card: Card, path: Path) -> None:
     """The tensors alone, for `model.weights`."""
     try:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
     except ImportError as error:
         raise _missing(error) from error
     state = {key: value.detach().contiguous().clone() for key, value in backbone.state_dict().items()}
-    save_file(state, path, metadata=_properties(card))
+    path.write_bytes(save(state, metadata=_properties(card)))
 
 
 def _properties(card: Card) -> dict[str, str]:

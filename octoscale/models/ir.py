@@ -58,8 +58,7 @@ class _Block(nn.Module):
 class IRNet(nn.Module):
     """Normalised images, float [n, 3, 112, 112] -> embeddings, float [n, embedding_dim], not normalised.
 
-    AdaFace's own code gives the pair (unit feature, norm), of which this is the product; FaceX-Zoo's gives the unit
-    feature.
+    AdaFace's own code gives the pair (unit feature, norm), of which this is the product.
 
     Args:
         depth: 18, 34, 50, 100 or 152.

@@ -38,8 +38,8 @@ def evaluated(runs: Sequence[Run]) -> list[Evaluated]:
         for data_set, evaluations in run.evaluations.items():
             first, last = evaluations[0], evaluations[-1]
             # The configuration may have changed since the start: only like is shown beside like.
-            comparable = first.step < last.step and first.scores.keys() == last.scores.keys()
-            found.append(Evaluated(run, data_set, first if comparable else None, last))
+            alike = first.flip == last.flip and first.scores.keys() == last.scores.keys()
+            found.append(Evaluated(run, data_set, first if alike and first.step < last.step else None, last))
     return found
 
 
@@ -63,7 +63,7 @@ def accuracy_section(runs: Sequence[Run]) -> Section:
     items += _without(runs, "Accuracy")
     intro = (
         "10-fold verification accuracy. Cross-resolution: the second image of each pair is reduced to the resolution; "
-        "same resolution: both are. Bars are 95 % confidence intervals (Wilson) of as many pairs."
+        "same resolution: both are. Bars are 95 % confidence intervals."
     )
     return Section("accuracy", "Accuracy by resolution", intro, tuple(items))
 
@@ -130,11 +130,13 @@ def _by_resolution(data_set: str, mode: Mode, group: list[Evaluated], *, several
 
 def _accuracies(name: str, color: Color, evaluation: Evaluation, mode: Mode, *, dashed: bool) -> Series:
     pairs = evaluation.genuine_pairs + evaluation.impostor_pairs
-    accuracies = [evaluation.scores[mode, resolution].accuracy for resolution in evaluation.resolutions]
-    low, high = zip(*(interval(accuracy, pairs) for accuracy in accuracies), strict=True)
+    scores = [evaluation.scores[mode, resolution] for resolution in evaluation.resolutions]
+    accuracies = tuple(score.accuracy for score in scores)
+    intervals = [score.intervals.get("accuracy") or interval(score.accuracy, pairs) for score in scores]
+    low, high = zip(*intervals, strict=True)
     mean = percentage(evaluation.mean_accuracy(mode))
     return Series(
-        f"{name}, mean {mean} %", color, tuple(map(float, evaluation.resolutions)), tuple(accuracies), low, high, dashed
+        f"{name}, mean {mean} %", color, tuple(map(float, evaluation.resolutions)), accuracies, low, high, dashed
     )
 
 
@@ -152,7 +154,8 @@ def _over_steps(run: Run, *, several: bool) -> Iterator[Lines]:
 
 
 def _operating_points(one: Evaluated, *, several: bool) -> Table:
-    fars = tuple(next(iter(one.after.scores.values())).tar_at_far)
+    # The others take more impostor pairs than there are.
+    fars = [far for far, tar in next(iter(one.after.scores.values())).tar_at_far.items() if tar is not None]
     rows = []
     for (mode, resolution), score in one.after.scores.items():
         before = None if one.before is None else one.before.scores[mode, resolution]

@@ -84,9 +84,9 @@ class Lines:
 
     def table(self) -> Table:
         cells = [self._cells(line) for line in self.series]
-        unit = ", %" if self.percent else ""
+        unit = f"; {self.y_label} in %" if self.percent else ""
         return Table(
-            (self.x_label, *(f"{line.name}{unit}" for line in self.series)),
+            (f"{self.x_label}{unit}", *(line.name for line in self.series)),
             tuple((number(x), *(column.get(x, "") for column in cells)) for x in self._xs()),
         )
 

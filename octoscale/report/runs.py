@@ -27,6 +27,8 @@ RECORDED_NAME = "telemetry/metrics.jsonl"
 MOST_RUNS = 8
 # Those of the training, and those of further data sets.
 _EVALUATIONS = ("evaluations", "benchmarks")
+# Forms of lists that anyone's pairs may have.
+_ANYONES = ("lfw", "csv", "bin")
 # Of the recorder's file, as much as a few hundred steps have at least.
 _RECORDED_BYTES = 4 * 2**20
 _OVER_RANKS = re.compile(r"octoscale_job_phase_seconds_(mean|max)/(\w+)")
@@ -164,12 +166,14 @@ def _evaluations(store: Store, values: dict[str, Any], problems: list[str]) -> d
         except OctoscaleError as error:
             problems.append(f"{name} is {error}")
             continue
-        found.setdefault(evaluation.name or _data_set_name(values), {})[evaluation.step] = evaluation
+        found.setdefault(_data_set_name(evaluation, values), {})[evaluation.step] = evaluation
     return {name: tuple(by_step[step] for step in sorted(by_step)) for name, by_step in found.items()}
 
 
-def _data_set_name(values: dict[str, Any]) -> str:
-    """What the list of pairs is called, or the folder that it is in."""
+def _data_set_name(evaluation: Evaluation, values: dict[str, Any]) -> str:
+    """Its own, its published protocol's, or else what the list of pairs is called, or the folder that it is in."""
+    if evaluation.name or evaluation.protocol not in _ANYONES:
+        return evaluation.name or evaluation.protocol
     pairs = PurePosixPath(str((values.get("evaluate") or {}).get("pairs", "pairs")))
     return pairs.parent.name if pairs.stem == "pairs" and pairs.parent.name else pairs.stem
 

@@ -17,7 +17,9 @@ def set_up_logging(*, rank: int = 0, world_size: int = 1, quiet: bool = False, c
     logger.setLevel(logging.INFO if rank == 0 and not quiet else logging.WARNING)
     prefix = f"rank {rank}  " if world_size > 1 else ""
     if console is not None and console.is_terminal:
-        handler: logging.Handler = RichHandler(console=console, show_path=False, show_level=False)
+        handler: logging.Handler = RichHandler(
+            console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S", omit_repeated_times=False
+        )
         handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
     else:
         handler = logging.StreamHandler(sys.stderr)

@@ -167,12 +167,12 @@ class _Training(Progress):
         if event != "step":
             return
         figures = Figures(**values)
-        if self._task is None:
-            self._task = self.add_task("training", left="")
+        left = f"{duration(figures.eta_seconds)} left"
         self._figures, self._came = figures, time.monotonic()
-        self.update(
-            self._task, completed=figures.step, total=figures.steps, left=f"{duration(figures.eta_seconds)} left"
-        )
+        if self._task is None:
+            self._task = self.add_task("training", completed=figures.step, total=figures.steps, left=left)
+        else:
+            self.update(self._task, completed=figures.step, total=figures.steps, left=left)
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)

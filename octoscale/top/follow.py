@@ -14,6 +14,7 @@ from octoscale.top.screen import render
 from octoscale.top.sources import Source
 
 _TIMEOUT_SECONDS = 5.0
+_PAGE_WIDTH = 160
 
 
 def follow(source: Source, console: Console, output: Output, *, every_seconds: float, once: bool) -> bool:
@@ -24,11 +25,13 @@ def follow(source: Source, console: Console, output: Output, *, every_seconds: f
     if output.has_events:
         return _shown(source, every_seconds, once, lambda look: output.event("look", **asdict(look)))
     if once or not console.is_terminal:
+        # A file has no width: nothing in it need be broken into two lines.
+        page = console if console.is_terminal else Console(file=console.file, width=_PAGE_WIDTH, color_system=None)
 
         def write(look: Look) -> None:
-            console.print(render(look, colours=console.color_system is not None))
+            page.print(render(look, colours=page.color_system is not None))
             if not once:
-                console.print()
+                page.print()
 
         return _shown(source, every_seconds, once, write)
     screen = partial(render, colours=console.color_system is not None)

@@ -48,6 +48,9 @@ def test_the_users_own_faces_are_packed_fine_tuned_and_drawn(tmp_path: Path) -> 
         path = tmp_path / "out" / "finetuned" / name
         assert str(path) in told.replace("\n", "")
         assert min(Image.open(path).size) > 400
+    report = tmp_path / "out" / "report.html"
+    assert str(report) in told.replace("\n", "")
+    assert "left out" in report.read_text()
     before, after = mean_accuracy(tmp_path / "out")
     # An untrained network on 60 pairs: whatever it was, fine-tuning on 40 such people makes it better.
     assert after > before

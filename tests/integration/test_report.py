@@ -128,6 +128,18 @@ def test_on_paper_all_numbers_are_there(browser: Browser, pictures: Path) -> Non
     assert (pictures / "report.pdf").read_bytes().startswith(b"%PDF-")
 
 
+def test_a_run_in_an_object_store_is_reported_into_one(page: Path, s3_url: str) -> None:
+    local, remote = Store(str(page.parent)), Store(s3_url)
+    for name in local.list("run"):
+        remote.upload(local.local_path(name), name)
+
+    write_report([f"{s3_url}/run"], f"{s3_url}/reports/page.html")
+
+    written = remote.read("reports/page.html").decode()
+    assert written.count("<svg") == page.read_text().count("<svg")
+    assert written.count("data:image/jpeg") == page.read_text().count("data:image/jpeg")
+
+
 def contrast(first: str, second: str) -> float:
     """The ratio of the luminances of two ``rgb(…)``, by WCAG."""
     light, dark = sorted((luminance(color) for color in (first, second)), reverse=True)

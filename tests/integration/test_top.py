@@ -1,6 +1,6 @@
 """`octoscale top` follows a real run that is killed and started again."""
 
-import json
+import io
 import subprocess
 import sys
 import time
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from octoscale.errors import EXIT_INTERRUPTED
+from octoscale.top.look import Look, Watch
+from octoscale.top.screen import render
+from octoscale.top.sources import source_of
 from tests.conftest import SmallRun
 
-DEADLINE_SECONDS = 60
-
-Look = dict[str, Any]
+DEADLINE_SECONDS = 120
 
 
 @contextmanager
@@ -31,25 +33,21 @@ def training(file: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 class Top:
-    """The command with ``--json``, look by look."""
+    """What the command shows, look by look."""
 
     def __init__(self, directory: Path) -> None:
-        command = [sys.executable, "-m", "octoscale.cli", "top", str(directory), "--every", "0.3", "--json"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._source = source_of(str(directory))
+        self._watch = Watch()
 
-    def until(self, is_it: Callable[[Look], bool]) -> Look:
+    def until(self, is_it: Callable[[Look], Any]) -> Look:
         """The first look that is it."""
-        assert self.process.stdout is not None
         deadline = time.monotonic() + DEADLINE_SECONDS
-        seen = None
-        while time.monotonic() < deadline:
-            line = self.process.stdout.readline()
-            assert line, self.process.communicate()
-            seen = json.loads(line)
-            assert seen["event"] == "look"
-            if is_it(seen):
-                return seen  # type: ignore[no-any-return]
-        raise AssertionError(f"not seen in {DEADLINE_SECONDS} s; the last look: {seen}")
+        while True:
+            look = self._watch.take(self._source.look(2))
+            if is_it(look):
+                return look
+            assert time.monotonic() < deadline, look
+            time.sleep(0.2)
 
 
 def test_a_run_that_is_killed_and_started_again_is_followed(tmp_path: Path, small_run: SmallRun) -> None:
@@ -67,38 +65,32 @@ def test_a_run_that_is_killed_and_started_again_is_followed(tmp_path: Path, smal
             assert time.monotonic() < deadline
             time.sleep(0.05)
         top = Top(directory)
-        try:
-            look = top.until(lambda look: look["checkpoint_age_seconds"] is not None and look["images_per_second"])
-            assert (look["steps"], look["attempt"], look["restarts"], look["world_size"]) == (1_000_000, 1, 0, 1)
-            assert look["eta_seconds"] > 0
-            assert set(look["terms"]) == {"hhh", "hll", "lhh", "lll"}
-            assert 1 <= look["embedding_effective_rank"] <= 16
-            (rank,) = look["ranks"]
-            assert rank["fault"] is None
-            assert sum(rank["phases"].values()) > 0.999
-            address = rank["address"]
+        look = top.until(lambda look: look.checkpoint_age_seconds is not None and look.images_per_second)
+        assert (look.steps, look.attempt, look.restarts, look.world_size) == (1_000_000, 1, 0, 1)
+        assert look.eta_seconds is not None
+        assert look.eta_seconds > 0
+        assert set(look.terms) == {"hhh", "hll", "lhh", "lll"}
+        assert look.embedding_effective_rank is not None
+        assert 1 <= look.embedding_effective_rank <= 16
+        (rank,) = look.ranks
+        assert rank.fault is None
+        assert sum(rank.phases.values()) > 0.999
 
-            first.kill()
-            look = top.until(lambda look: look["ranks"] and look["ranks"][0]["fault"] is not None)
-            assert (look["ranks"][0]["rank"], look["ranks"][0]["address"]) == (0, address)
-            assert look["step"] is None
+        first.kill()
+        look = top.until(lambda look: look.ranks and look.ranks[0].fault is not None)
+        assert (look.ranks[0].rank, look.ranks[0].address, look.step) == (0, rank.address, None)
 
-            with training(file, log) as second:
-                look = top.until(lambda look: look["attempt"] == 2 and look["step"] is not None)
-                assert look["restarts"] == 1
-                assert look["ranks"][0]["address"] != address
-                shown = subprocess.run(
-                    [sys.executable, "-m", "octoscale.cli", "top", str(directory), "--once"],
-                    capture_output=True, text=True, timeout=DEADLINE_SECONDS,
-                )  # fmt: skip
-                assert shown.returncode == 0, shown.stderr
-                assert "1 rank · attempt 2, 1 restart · goodput " in shown.stdout
-                second.terminate()
-                assert second.wait(DEADLINE_SECONDS) == EXIT_INTERRUPTED, log.read_text()
+    with training(file, log) as second:
+        look = top.until(lambda look: look.attempt == 2 and look.step is not None)
+        assert look.restarts == 1
+        assert look.ranks[0].address != rank.address
+        shown = io.StringIO()
+        Console(file=shown, width=120).print(render(look, colours=False))
+        assert "1 rank · attempt 2, 1 restart · goodput " in shown.getvalue()
+        second.terminate()
+        assert second.wait(DEADLINE_SECONDS) == EXIT_INTERRUPTED, log.read_text()
 
-            # Its target is gone, and the journal is what is left.
-            look = top.until(lambda look: not look["is_live"])
-            assert look["step"] > 5
-        finally:
-            top.process.kill()
-            top.process.communicate()
+    # Its target is gone, and the journal is what is left.
+    look = top.until(lambda look: not look.is_live)
+    assert look.step is not None
+    assert look.step > 5

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from octoscale.checkpoint import CheckpointConfig, Checkpoints, Commit, DamagedError, FencedError, Position, best_of
+from octoscale.checkpoint.attempts import claims
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
@@ -373,6 +374,7 @@ def test_claims_of_long_ago_are_swept(tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "attempts").iterdir())
     assert len(names) == 2 * 8
     assert names[-2:] == ["000011-inherits.json", "000011.json"]
+    assert [claim.number for claim in claims(Store(str(tmp_path)))] == list(range(4, 12))
 
 
 def test_the_next_attempt_knows_how_long_the_run_trained_and_how_often_it_failed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 from octoscale.config import parse_config
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
+from octoscale.models import Preprocessing, load, save_weights
 from octoscale.train import train
 from octoscale.trained import load_trained
 from tests.conftest import SmallRun
@@ -117,3 +118,31 @@ def test_a_damaged_commit_is_not_replaced_in_silence(directory: Path) -> None:
 
     with pytest.raises(OctoscaleError, match=r"step 4 in .* is damaged \(.*\); train on"):
         load_trained(str(directory))
+
+
+def test_what_weights_were_trained_with_stays_with_the_run(small_run: SmallRun, tmp_path: Path) -> None:
+    """Its evaluations, its resumed attempts and the files that it leaves behind need no settings."""
+    theirs = Preprocessing(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), color="bgr")
+    start = load("tiny", embedding_dim=16, preprocessing=theirs, batch_norm_epsilon=2e-5)
+    save_weights(start, tmp_path / "start.pt")
+    values = small_run(tmp_path / "run", model={"weights": str(tmp_path / "start.pt")})
+
+    train(parse_config(values, source="of the test"), World(), quiet=True)
+
+    (tmp_path / "start.pt").unlink()
+    left = load("tiny", embedding_dim=16, weights=tmp_path / "run" / "weights.pt")
+    for network in (load_trained(str(tmp_path / "run")).network, left):
+        assert network.preprocessing == theirs
+        assert network.backbone.bn.eps == 2e-5
+    assert "color: bgr" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_run_may_keep_fewer_activations(small_run: SmallRun, tmp_path: Path) -> None:
+    weights = []
+    for kept in (False, True):
+        directory = tmp_path / str(kept)
+        values = small_run(directory, model={"activation_checkpointing": not kept}, micro_batch_size=6)
+        train(parse_config(values, source="of the test"), World(), quiet=True)
+        weights.append(torch.load(directory / "weights.pt", weights_only=True))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

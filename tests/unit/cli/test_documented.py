@@ -40,7 +40,7 @@ def test_every_command_is_documented_with_its_options(path: str) -> None:
         names = [name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--")]
         # What is on by default is called by its negation.
         if names and names != ["--help"]:
-            assert any(re.search(rf"`{name}\b", text) for name in names), f"{path}: {names} is not documented"
+            assert any(re.search(rf"(?<![\w-]){name}\b", text) for name in names), f"{path}: {names} is not documented"
 
 
 def test_every_event_that_the_code_knows_is_documented() -> None:

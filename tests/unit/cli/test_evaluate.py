@@ -57,7 +57,7 @@ def test_benchmarks_are_evaluated_kept_and_compared(call: Octoscale, config: Pat
     made = Evaluation.from_json((run / "evaluations/00000004.json").read_text())
     assert kept.scores["cross", 7].area_under_curve == made.scores["cross", 7].area_under_curve
 
-    tables = json.loads(call("compare", run, "--json").out)
+    tables = json.loads(call("compare", run, "--json").out)["tables"]
     assert [table["columns"] for table in tables] == [
         ["LFW", "7 px", "32 px", "mean"], ["7 px", "32 px", "mean"], ["7 px", "32 px", "mean"],
     ]  # fmt: skip
@@ -158,7 +158,8 @@ def test_two_images_are_verified(call: Octoscale, config: Path, drawn_faces: Pat
     assert "give --threshold" in answer.out
 
     found = json.loads(call("verify", first, first, *network, "--threshold", "0.9", "--json").out)
-    assert found == {"similarity": pytest.approx(1.0), "threshold": 0.9, "same": True, "step": 0}
+    expected = {"similarity": pytest.approx(1.0), "threshold": 0.9, "same": True, "step": 0}
+    assert found == {"event": "verified", **expected}
     assert "decision           different persons" in call("verify", first, second, *network, "--threshold", "1.1").out
     refused(call("verify", first, tmp_path / "absent.jpg", *network), "cannot read")
     refused(call("verify", first, config, *network), "cannot decode", config)

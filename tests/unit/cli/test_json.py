@@ -95,3 +95,25 @@ def test_a_job_server_that_does_not_answer_is_told_after_the_sizes(call: Octosca
     assert "batch     16 images = 8 identities × 2 = 4 ranks × 4" in answer.err
     assert "elastic   also 2 × 8" in answer.err
     assert [event["event"] for event in events(answer)] == ["error"]
+
+
+@pytest.mark.parametrize("option", ["--flip", "--no-flip"])
+def test_an_evaluation_tells_of_every_image_that_goes_through_the_network(
+    call: Octoscale, config: Path, option: str
+) -> None:
+    *progress, scores = events(call("evaluate", config, option, "--json"))
+
+    assert {event["event"] for event in progress} == {"progress"}
+    assert progress[-1]["done"] == progress[-1]["total"] > 0
+    assert (scores["event"], scores["step"]) == ("scores", 0)
+    assert [row["resolution"] for row in scores["scores"]] == [7, 32]
+
+
+def test_a_folder_is_embedded_with_progress(call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path) -> None:
+    told = events(call("embed", drawn_faces / "verify", tmp_path / "out.npz", "--network", config, "--flip", "--json"))
+
+    progress, embedded = told[-2:]
+    assert (progress["done"], progress["total"]) == (120, 120)
+    assert embedded == {
+        "event": "embedded", "path": str(tmp_path / "out.npz"), "images": 60, "embedding_dim": 16, "step": 0,
+    }  # fmt: skip

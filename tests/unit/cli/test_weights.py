@@ -23,6 +23,7 @@ def test_inspect_tells_what_a_file_is(call: Octoscale, tmp_path: Path) -> None:
 
     found = json.loads(call("weights", "inspect", path, "--json").out)
     assert found == {
+        "event": "weights", "path": str(path),
         "dialect": "magface", "network": "iresnet100", "embedding_dim": 512, "color": "bgr", "mean": [0, 0, 0],
         "std": [255, 255, 255], "batch_norm_epsilon": 2e-5, "parameters": 65_156_160, "tensors": 925,
         "left_out": ["parallel_fc.weight"], "octoscale": None,
@@ -58,12 +59,12 @@ def test_a_run_is_exported_and_its_file_evaluated(
     onnx = tmp_path / "out" / "face.onnx"
 
     answer = call(
-        "export", tmp_path / "run", "--onnx", onnx, "--torchscript", tmp_path / "face.pt", "--pt2",
-        tmp_path / "face.pt2", "--safetensors", tmp_path / "face.safetensors", "--image-size", "32",
+        "export", tmp_path / "run", "--onnx", onnx, "--torchscript", tmp_path / "face.pt",
+        "--safetensors", tmp_path / "face.safetensors", "--image-size", "32",
     )  # fmt: skip
 
     assert answer.code == 0, answer
-    assert answer.out.count("within") == 4
+    assert answer.out.count("within") == 3
     inspected = json.loads(call("weights", "inspect", onnx, "--json").out)
     assert (inspected["network"], inspected["embedding_dim"], inspected["image_size"]) == ("tiny", 16, 32)
     scores = []
@@ -71,19 +72,13 @@ def test_a_run_is_exported_and_its_file_evaluated(
     for model in ({"name": str(onnx)}, own):
         config = tmp_path / "evaluate.yaml"
         config.write_text(yaml.safe_dump({**values, "model": model}))
-        call("evaluate", config, "--json", tmp_path / "scores.json")
-        scores.append(json.loads((tmp_path / "scores.json").read_text())["scores"])
+        call("evaluate", config, "--scores", tmp_path / "scores.json")
+        (score,) = json.loads((tmp_path / "scores.json").read_text())["scores"]
+        # Decisions are equal; thresholds are where fp32 puts them.
+        scores.append({key: score[key] for key in ("accuracy", "equal_error_rate", "area_under_curve", "curve")})
     assert scores[0] == scores[1]
-
-
-def test_an_onnx_file_is_not_trained(call: Octoscale, small_run: SmallRun, tmp_path: Path) -> None:
-    for library in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(library)
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(small_run(tmp_path / "run")))
-    assert call("export", tmp_path / "run.yaml", "--onnx", tmp_path / "face.onnx", "--image-size", "32").code == 0
-    values = {**small_run(tmp_path / "run"), "model": {"name": str(tmp_path / "face.onnx")}}
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
-    refused(call("train", tmp_path / "run.yaml"), "no parameters to train")
+    config.write_text(yaml.safe_dump({**values, "model": {"name": str(onnx)}, "directory": str(tmp_path / "again")}))
+    refused(call("train", config), "no parameters to train")
 
 
 def test_export_asks_what_to_write(call: Octoscale, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from octoscale.evaluate.curves import (
     fewest_impostors,
     roc,
     tar_at_far,
+    tar_of_curve,
     thinned,
 )
 
@@ -100,6 +101,16 @@ def test_the_thinned_curve_has_the_largest_tar_of_each_of_its_fars() -> None:
     assert points[-1] == (1.0, 1.0)
     for far, tar in points:
         assert tar == curve.true_accept_rate[curve.false_accept_rate <= far].max()
+
+
+@given(_PAIRS, st.sampled_from([1.0, 0.5, 0.25, 0.1]))
+def test_what_is_read_off_a_curve_is_the_tar_at_that_far(pairs: list[tuple[int, bool]], far: float) -> None:
+    distances, same = [d for d, _ in pairs], [s for _, s in pairs]
+    expected = tar_at_far(distances, same, far)
+
+    (found,) = tar_of_curve(thinned(roc(distances, same)), [far])
+
+    assert expected is None or found == pytest.approx(expected)
 
 
 def test_distances_that_are_not_finite_are_refused() -> None:

@@ -1,5 +1,6 @@
 """The picture of an octuplet."""
 
+import io
 from itertools import combinations
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from octoscale.evaluate.octuplet_figure import _octuplet, draw_octuplet
+from octoscale.evaluate.octuplet_figure import _octuplet, draw_octuplet, octuplet_jpeg
 
 NEGATIVES = {"hhh": 2, "hll": 3, "lhh": 4, "lll": 5}
 
@@ -67,3 +68,12 @@ def test_the_picture_is_written(tmp_path: Path) -> None:
     draw_octuplet(flat(10), flat(100), 0, 1, NEGATIVES, dict.fromkeys(NEGATIVES, (1.0, 2.0)), tmp_path / "octuplet.png")
 
     assert np.asarray(Image.open(tmp_path / "octuplet.png")).shape[:2] == (1455, 1800)
+
+
+def test_for_a_page_it_is_a_jpeg_of_moderate_size() -> None:
+    jpeg = octuplet_jpeg(flat(10), flat(100), 0, 1, NEGATIVES, dict.fromkeys(NEGATIVES, (1.0, 2.0)))
+
+    picture = Image.open(io.BytesIO(jpeg))
+    assert picture.format == "JPEG"
+    assert picture.width == 1320
+    assert len(jpeg) < 200_000

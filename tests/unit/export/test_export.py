@@ -1,6 +1,7 @@
 """Files of a network, read again by octoscale and by the programs that they are for."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import octoscale
 from octoscale.errors import OctoscaleError
-from octoscale.export import FORMS, Form, export
+from octoscale.export import FORMS, Exported, Form, export
 from octoscale.models import FaceNetwork, Preprocessing, load
 from octoscale.models.face_transformer import FaceTransformer
 
@@ -20,53 +21,66 @@ NEEDS: dict[Form, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime", "onnxscrip
 BGR = Preprocessing(mean=(10.0, 20.0, 30.0), std=(50.0, 60.0, 70.0), color="bgr")
 
 
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest) -> Form:
-    for library in NEEDS.get(request.param, ()):
-        pytest.importorskip(library)
-    form: Form = request.param
-    return form
-
-
-@pytest.fixture
-def network() -> FaceNetwork:
+def a_network() -> FaceNetwork:
     torch.manual_seed(0)
     network = load("tiny", embedding_dim=8, preprocessing=BGR, batch_norm_epsilon=1e-4)
     network(torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8))  # running statistics of its own
     return network.eval()
 
 
+@pytest.fixture
+def network() -> FaceNetwork:
+    return a_network()
+
+
+@dataclass(frozen=True)
+class File:
+    form: Form
+    path: Path
+    written: Exported
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> File:
+    """Of `a_network`, once for all tests: the exporters are slow."""
+    for library in NEEDS.get(request.param, ()):
+        pytest.importorskip(library)
+    path = tmp_path_factory.mktemp("exported") / f"face{SUFFIX[request.param]}"
+    return File(request.param, path, export(a_network(), path, request.param, image_size=32))
+
+
 def images(count: int, size: int = 32) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
 
 
-def read_again(form: Form, path: Path) -> FaceNetwork:
-    if form == "safetensors":
-        return load("tiny", embedding_dim=8, weights=path).eval()
-    return load(str(path)).eval()
-
-
-def test_a_file_gives_the_networks_embeddings_for_any_batch(form: Form, network: FaceNetwork, tmp_path: Path) -> None:
-    path = tmp_path / f"face{SUFFIX[form]}"
-    written = export(network, path, form, image_size=32)
-
-    again = read_again(form, path)
-    assert written.difference <= 1e-4
+def test_a_file_gives_the_networks_embeddings_for_any_batch(file: File, network: FaceNetwork) -> None:
+    if file.form == "safetensors":
+        again = load("tiny", embedding_dim=8, weights=file.path).eval()
+    else:
+        again = load(str(file.path)).eval()
+    assert file.written.difference <= 1e-4
     assert again.preprocessing == BGR
     for count in (1, 7, 20):  # 20: in slices
         torch.testing.assert_close(again(images(count)), network(images(count)), rtol=0, atol=1e-4)
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert [entry.name for entry in file.path.parent.iterdir()] == [file.path.name]
 
 
-def test_a_file_says_how_images_are_prepared(form: Form, network: FaceNetwork, tmp_path: Path) -> None:
-    path = tmp_path / f"face{SUFFIX[form]}"
-    export(network, path, form, image_size=32)
-
-    card = json.loads(card_in(form, path))
-    assert card == {
+def test_a_file_says_how_images_are_prepared(file: File) -> None:
+    assert json.loads(card_in(file.form, file.path)) == {
         "network": "tiny", "dialect": None, "mean": [10, 20, 30], "std": [50, 60, 70], "color": "bgr",
         "batch_norm_epsilon": 1e-4, "embedding_dim": 8, "image_size": 32, "octoscale": octoscale.__version__,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["onnx"], indirect=True)
+def test_the_program_that_it_is_for_runs_an_onnx_file(file: File, network: FaceNetwork) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file.path, providers=["CPUExecutionProvider"])
+    mean, std = (np.float32([[[value]] for value in values]) for values in (BGR.mean, BGR.std))
+    prepared = (images(3).flip(1).numpy().astype(np.float32) - mean) / std
+    (embeddings,) = session.run(["embeddings"], {"images": prepared})
+    np.testing.assert_allclose(embeddings, network(images(3)).detach().numpy(), atol=1e-4)
 
 
 def card_in(form: Form, path: Path) -> str:
@@ -86,21 +100,6 @@ def card_in(form: Form, path: Path) -> str:
         return extra["octoscale.json"].decode()
     torch.export.load(path, extra_files=extra)
     return str(extra["octoscale.json"])
-
-
-def test_onnxruntime_alone_runs_the_file(network: FaceNetwork, tmp_path: Path) -> None:
-    for library in NEEDS["onnx"]:
-        pytest.importorskip(library)
-    import onnxruntime
-
-    export(network, tmp_path / "face.onnx", "onnx", image_size=32)
-
-    session = onnxruntime.InferenceSession(tmp_path / "face.onnx", providers=["CPUExecutionProvider"])
-    prepared = (images(3).flip(1).numpy().astype(np.float32) - np.float32([[[10]], [[20]], [[30]]])) / np.float32(
-        [[[50]], [[60]], [[70]]]
-    )
-    (embeddings,) = session.run(["embeddings"], {"images": prepared})
-    np.testing.assert_allclose(embeddings, network(images(3)).detach().numpy(), atol=1e-4)
 
 
 def test_an_exported_network_with_attention_stays_the_same(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def test_the_package_is_the_resolved_configuration_and_the_code(config: Config) 
         sent = yaml.safe_load(archive.read("run.yaml"))
         train = archive.read("octoscale/train.py")
     root = Path(octoscale.__file__).parent
-    assert names == {"run.yaml"} | {f"octoscale/{path.relative_to(root).as_posix()}" for path in root.rglob("*.py")}
+    files = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert names == {"run.yaml"} | {f"octoscale/{path.relative_to(root).as_posix()}" for path in files}
     assert train == (root / "train.py").read_bytes()
     assert parse_config(sent, source="sent") == config
 

@@ -1,8 +1,11 @@
 """Accuracy before and after: its intervals, its ROC curves, several data sets and several runs."""
 
+from dataclasses import replace
+
 import pytest
 from scipy.stats import binomtest
 
+from octoscale.evaluate.evaluation import Evaluation
 from octoscale.report.accuracy import accuracy_section, data_sets_section, evaluated, interval, roc_section
 from octoscale.report.charts import Changes, Lines
 from octoscale.report.items import Missing, Section, Table
@@ -32,12 +35,21 @@ def test_accuracy_by_resolution_shows_before_and_after_in_each_mode() -> None:
     assert (first.series[1].low[0], first.series[1].high[0]) == interval(0.8, 100)
 
 
+def test_an_evaluations_own_intervals_are_taken() -> None:
+    known = evaluation(4)
+    scores = {key: replace(score, intervals={"accuracy": (0.5, 0.9)}) for key, score in known.scores.items()}
+    chart = charts(accuracy_section([made_up_run(evaluations={"pairs": (replace(known, scores=scores),)})]))[0]
+
+    assert (chart.series[0].low, chart.series[0].high) == ((0.5, 0.5), (0.9, 0.9))
+
+
 def test_operating_points_are_a_table() -> None:
     (table,) = (item for item in accuracy_section([made_up_run()]).items if isinstance(item, Table))
 
     assert table.title == "Operating points: pairs, 50 genuine and 50 impostor pairs"
-    assert table.columns[-2:] == ("TAR at FAR 0.1, %", "TAR at FAR 0.001, %")
-    assert table.rows[0] == ("cross, 7 px", "40.00 → 20.00", "60.00 → 80.00", "60.00 → 80.00", "–")
+    # There are too few impostor pairs for a FAR of 0.001.
+    assert table.columns == ("", "equal error rate, %", "area under ROC, %", "TAR at FAR 0.1, %")
+    assert table.rows[0] == ("cross, 7 px", "40.00 → 20.00", "60.00 → 80.00", "60.00 → 80.00")
 
 
 def test_evaluations_in_between_are_drawn_over_the_steps() -> None:
@@ -49,8 +61,9 @@ def test_evaluations_in_between_are_drawn_over_the_steps() -> None:
     assert chart.series[0].y == pytest.approx((0.605, 0.655, 0.705))
 
 
-def test_only_like_is_shown_beside_like() -> None:
-    changed = (evaluation(0, resolutions=(7,)), evaluation(4))
+@pytest.mark.parametrize("first", [evaluation(0, resolutions=(7,)), replace(evaluation(0), flip=True)])
+def test_only_like_is_shown_beside_like(first: Evaluation) -> None:
+    changed = (first, evaluation(4))
     (one,) = evaluated([made_up_run(evaluations={"pairs": changed})])
 
     assert one.before is None

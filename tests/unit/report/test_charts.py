@@ -46,7 +46,7 @@ def test_fractions_are_in_percent_with_their_intervals() -> None:
     series = Series("after", BLUE, (7.0, 14.0), (0.8, 0.9), (0.7, 0.85), (0.9, 0.95))
     chart = Lines("A title", "px", "accuracy", (series,), percent=True, x_scale="log", ticks=(7.0, 14.0))
 
-    assert chart.table().columns == ("px", "after, %")
+    assert chart.table().columns == ("px; accuracy in %", "after")
     assert chart.table().rows == (("7", "80.00 (70.00–90.00)"), ("14", "90.00 (85.00–95.00)"))
     (axes,) = chart.draw().axes
     (container,) = axes.containers

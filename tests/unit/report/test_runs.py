@@ -110,6 +110,13 @@ def test_a_kept_benchmark_is_a_data_set(copy: Path) -> None:
     assert [one.step for one in read_run(str(copy), "run").evaluations["cplfw"]] == [0, 2, 4]
 
 
+def test_an_evaluation_by_a_published_protocol_has_its_name(copy: Path) -> None:
+    for path in (copy / "evaluations").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": "agedb_30"}))
+
+    assert set(read_run(str(copy), "run").evaluations) == {"agedb_30"}
+
+
 def test_an_evaluation_has_the_name_of_its_data_set(copy: Path) -> None:
     for path in (copy / "evaluations").glob("*.json"):
         values = json.loads(path.read_text()) | {"name": "xqlfw"}

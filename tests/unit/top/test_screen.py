@@ -101,6 +101,9 @@ def test_one_look_is_printed_as_text_or_as_an_object(call: Octoscale, directory:
 
     assert text.code == 0
     assert "step 3 of 100" in text.out
+    # Wider than the 80 columns of something that is no terminal.
+    rows = [line.split() for line in text.out.splitlines() if "exchange 20%" in line]
+    assert [(row[0], row[2], row[-1]) for row in rows] == [("0", "3", "20%"), ("1", "3", "20%")]
     look = json.loads(document.out)
     assert (look["event"], look["step"], look["terms"]["hhh"]["loss"], len(look["ranks"])) == ("look", 3, 0.5, 2)
 
