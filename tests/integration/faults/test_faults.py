@@ -29,8 +29,10 @@ pytestmark = pytest.mark.timeout(600)
 # way. Of the way that training moved the weights (its length over all of them); 1.3 % was seen after 30 steps.
 OTHER_WORLD_TOLERANCE = 0.05
 FAULTS_OF_A_SOAK = 50
-# Each takes the way of one that is tested more often.
-LIKE_ANOTHER = {
+# Each takes the way of one that is tested more often, or minutes for what another test does without a cluster.
+MORE_SELDOM = {
+    "store down for a minute",
+    "disk full, room made, launched again",
     "rank asked to end (SIGTERM)",
     "exception in a rank",
     "slow rank",
@@ -78,7 +80,7 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
 
 
 def marked(fault: Fault) -> object:
-    mark = pytest.mark.soak if fault.name in LIKE_ANOTHER else pytest.mark.slow
+    mark = pytest.mark.soak if fault.name in MORE_SELDOM else pytest.mark.slow
     return pytest.param(fault, marks=mark, id=fault.name)
 
 
