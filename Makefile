@@ -19,11 +19,12 @@ quickstart: $(READY)
 	rm -rf quickstart
 	$(VENV)/bin/octoscale quickstart --directory quickstart
 
-# Everything but the tests marked slow: at most 12 minutes on two cores
+# Everything but the tests marked slow, at most 12 minutes on two cores; what starts ranks of its own runs alone
 test: $(READY)
-	$(VENV)/bin/python -m pytest -m 'not slow and not soak'
+	$(VENV)/bin/python -m pytest -m 'not slow and not soak' --numprocesses 2 tests/unit
+	$(VENV)/bin/python -m pytest -m 'not slow and not soak' tests/distributed tests/integration
 
-# Clusters, faults one by one, a clean installation: about 25 minutes
+# Clusters, faults one by one, alerts, a clean installation: about 25 minutes
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
 
