@@ -154,7 +154,9 @@ def expected_of(case: Case, world_size: int) -> tuple[float, Gradients, dict[str
     return loss, gradients, {name: value for name, value in network.named_buffers() if "running" in name}
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "world_size", [1, 2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_gradients_equal_those_of_one_process_on_the_whole_batch(world_size: int) -> None:
     ranks = on_ranks(world_size, gradients_of_every_case)
     for number, case in enumerate(CASES):

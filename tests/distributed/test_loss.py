@@ -107,7 +107,7 @@ def on_this_rank(world: World) -> list[list[dict[str, Any]]]:
 
 
 # Six ranks are the fewest of which some are searched at once and an opposite one is not among them.
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, pytest.param(6, marks=pytest.mark.slow)])
 def test_loss_choice_and_gradients_equal_brute_force_on_the_whole_batch(world_size: int) -> None:
     ranks = on_ranks(world_size, on_this_rank)
     shares = []
