@@ -24,11 +24,11 @@ test: $(READY)
 	$(VENV)/bin/python -m pytest -m 'not slow and not soak' --numprocesses 2 tests/unit
 	$(VENV)/bin/python -m pytest -m 'not slow and not soak' tests/distributed tests/integration
 
-# Clusters, faults one by one, alerts, a clean installation: about 25 minutes
+# Clusters, faults one by one, a clean installation: about 25 minutes
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
 
-# Hundreds of random faults: about half an hour
+# Hundreds of random faults, every alert on a sick run: about half an hour
 test-soak: $(READY)
 	$(VENV)/bin/python -m pytest -m soak
 

@@ -186,14 +186,14 @@ def play(
         return {(alert, runs[run], rank) for alert, run, rank in fired(ask)}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("run", "alert"), [(run, alert) for run, alerts in SICK.items() for alert in alerts])
 def test_a_sick_run_raises_the_alert(play: Fired, run: str, alert: str) -> None:
     name, _, rank = alert.partition(" ")
     assert (f"Octoscale{name}", run, rank) in play
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_healthy_run_raises_none(play: Fired) -> None:
     assert not {alert for alert, run, _ in play if run == "healthy"}
 
