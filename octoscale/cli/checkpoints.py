@@ -89,10 +89,20 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete all but the newest commits and the best, and parts that no commit names."""
+    """Delete all but the newest commits and the best, and parts that no commit names; the newest is verified first."""
+    from octoscale.checkpoint import DamagedError
     from octoscale.checkpoint.retention import prune as prune_commits
 
     checkpoints = _found(target)
+    for newest in checkpoints.listing().commits[-1:]:
+        try:
+            with checkpoints.verified(newest):
+                pass
+        except DamagedError as error:
+            raise OctoscaleError(
+                f"the newest commit, of step {newest.step}, is damaged: {error}. Nothing is deleted: an older one may "
+                "be the only whole one; train on, which puts it aside, and prune then"
+            ) from error
     gone, prefixes = prune_commits(checkpoints.store, keep_last=keep_last, keep_best=keep_best, dry_run=dry_run)
     verb = "would delete" if dry_run else "deleted"
     commits, folders = [commit.name for commit in gone], list(prefixes)

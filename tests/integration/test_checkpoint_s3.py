@@ -1,11 +1,14 @@
 """Commits on a real S3 protocol over HTTP."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import octoscale.cli
 from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, FencedError, Position
 from octoscale.config import parse_config
 from octoscale.data.storage import Store
@@ -100,3 +103,33 @@ def test_a_run_on_s3_resumes_to_the_bits_of_a_local_one(s3_url: str, small_run: 
     local, remote = load_trained(str(tmp_path / "local")).network, load_trained(f"{s3_url}/runs/one").network
     for name, value in local.state_dict().items():
         assert torch.equal(remote.state_dict()[name], value)
+
+
+def test_the_commands_list_verify_and_prune_what_is_there(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["octoscale", "checkpoints", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            octoscale.cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    checkpoints = checkpoints_in(s3_url, keep_last=4)
+    for step in (1, 2, 3, 4):
+        commit(checkpoints, step)
+    newest = checkpoints.commits()[-1]
+    run = f"{s3_url}/run"
+
+    code, out = call("list", run, "--json")
+    assert code == 0
+    assert [row["step"] for row in json.loads(out)["commits"]] == [1, 2, 3, 4]
+    assert call("verify", run)[0] == 0
+    assert call("prune", run, "--keep-last", "3")[0] == 0
+    assert [found.step for found in checkpoints.commits()] == [2, 3, 4]
+    checkpoints.store.write(f"{newest.prefix}/__0_0.distcp", b"no")
+    code, out = call("verify", run, "--json")
+    assert code == 1
+    assert [row["state"] for row in json.loads(out.splitlines()[-1])["commits"]] == ["whole", "whole", "damaged"]
+    # It may not be the only one that is left.
+    assert call("prune", run, "--keep-last", "1")[0] == 1
+    assert [found.step for found in checkpoints.commits()] == [2, 3, 4]
