@@ -133,7 +133,8 @@ def test_ctrl_c_leaves_the_job_and_stop_ends_it(cluster: RayCluster, tmp_path: P
     try:
         wait_for_a_commit(following, tmp_path / "long")
         following.send_signal(signal.SIGINT)
-        code, _, err = ended(following, 30)
+        # A question to a busy server that is under way ends first.
+        code, _, err = ended(following, 90)
     finally:
         following.kill()
     assert code == 130, err
