@@ -3,19 +3,10 @@
 from torch import Tensor, nn
 
 from octoscale.models.head import require_crop
+from octoscale.models.inverted_residual import InvertedResidual, conv_bn_relu
 
 # (expansion, channels, repeats, stride of the first repeat): table 1 of the paper.
 _STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
-
-
-def _conv_bn_relu(
-    in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU6(),
-    )
 
 
 class _DepthwiseSeparable(nn.Module):
@@ -33,25 +24,6 @@ class _DepthwiseSeparable(nn.Module):
         x = self.relu(self.bn1(self.depthwise(x)))
         out: Tensor = self.relu(self.bn2(self.pointwise(x)))
         return out
-
-
-class _Bottleneck(nn.Module):
-    """Expand, filter depthwise, project linearly (MobileNetV2's inverted residual)."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, expansion: int, stride: int) -> None:
-        super().__init__()
-        hidden = expansion * in_channels
-        self.residual = stride == 1 and in_channels == out_channels
-        self.conv = nn.Sequential(
-            _conv_bn_relu(in_channels, hidden, kernel_size=1),
-            _conv_bn_relu(hidden, hidden, kernel_size=3, stride=stride, groups=hidden),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x)
-        return x + out if self.residual else out
 
 
 class _GlobalDepthwise(nn.Module):
@@ -72,16 +44,18 @@ class MobileFaceNet(nn.Module):
 
     def __init__(self, embedding_dim: int = 128) -> None:
         super().__init__()
-        self.conv1 = _conv_bn_relu(3, 64, kernel_size=3, stride=2)
+        self.conv1 = conv_bn_relu(3, 64, kernel_size=3, stride=2)
         self.dw_conv = _DepthwiseSeparable(64)
         blocks: list[nn.Module] = []
         channels = 64
         for expansion, out_channels, repeats, stride in _STAGES:
             for i in range(repeats):
-                blocks.append(_Bottleneck(channels, out_channels, expansion=expansion, stride=stride if i == 0 else 1))
+                blocks.append(
+                    InvertedResidual(channels, out_channels, expansion=expansion, stride=stride if i == 0 else 1)
+                )
                 channels = out_channels
         self.features = nn.Sequential(*blocks)
-        self.conv2 = _conv_bn_relu(channels, 512, kernel_size=1)
+        self.conv2 = conv_bn_relu(channels, 512, kernel_size=1)
         self.gdconv = _GlobalDepthwise(512)
         self.conv3 = nn.Conv2d(512, embedding_dim, 1)
         self.bn = nn.BatchNorm1d(embedding_dim)

@@ -6,6 +6,7 @@ Trunk and names are torchvision's; instead of pooling, the last 4×4 features ar
 from torch import Tensor, nn
 
 from octoscale.models.head import embed_exactly, require_crop
+from octoscale.models.inverted_residual import InvertedResidual, conv_bn_relu
 
 # (expansion, channels, repeats, stride of the first repeat): table 2 of the paper.
 _STAGES = (
@@ -16,49 +17,20 @@ _LAST_CHANNELS = 1280
 _SIDE = 4
 
 
-def _conv_bn_relu(
-    in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU6(inplace=True),
-    )
-
-
-class _InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project linearly."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, expansion: int, stride: int) -> None:
-        super().__init__()
-        hidden = expansion * in_channels
-        self.residual = stride == 1 and in_channels == out_channels
-        self.conv = nn.Sequential(
-            *([_conv_bn_relu(in_channels, hidden, kernel_size=1)] if expansion != 1 else []),
-            _conv_bn_relu(hidden, hidden, kernel_size=3, stride=stride, groups=hidden),
-            nn.Conv2d(hidden, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x)
-        return x + out if self.residual else out
-
-
 class MobileNetV2(nn.Module):
     """Normalised RGB images, float [n, 3, 112, 112] -> embeddings, float [n, embedding_dim], not normalised."""
 
     def __init__(self, embedding_dim: int = 512) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [_conv_bn_relu(3, 32, kernel_size=3, stride=2)]
+        blocks: list[nn.Module] = [conv_bn_relu(3, 32, kernel_size=3, stride=2)]
         channels = 32
         for expansion, out_channels, repeats, stride in _STAGES:
             for i in range(repeats):
                 blocks.append(
-                    _InvertedResidual(channels, out_channels, expansion=expansion, stride=stride if i == 0 else 1)
+                    InvertedResidual(channels, out_channels, expansion=expansion, stride=stride if i == 0 else 1)
                 )
                 channels = out_channels
-        self.features = nn.Sequential(*blocks, _conv_bn_relu(channels, _LAST_CHANNELS, kernel_size=1))
+        self.features = nn.Sequential(*blocks, conv_bn_relu(channels, _LAST_CHANNELS, kernel_size=1))
         self.bn_o1 = nn.BatchNorm2d(_LAST_CHANNELS)
         self.fc = nn.Linear(_LAST_CHANNELS * _SIDE**2, embedding_dim)
         self.bn_o2 = nn.BatchNorm1d(embedding_dim)

@@ -1,17 +1,13 @@
 """Asks all workers of one group to commit at their next step and leave: heard wherever they are, rung once."""
 
 import asyncio
-import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from octoscale.interruption import Interruption
-
-_LOOK_SECONDS = 0.2
+from octoscale.orchestrate.beside import beside_the_driver, looking
 
 
 class _Bell:
@@ -31,27 +27,17 @@ class _Bell:
 @contextmanager
 def hung_up(stop: Interruption) -> Iterator[str]:
     """A bell for one group of workers, while the block runs: yields its name. It rings when `stop` is asked."""
-    name = f"octoscale-bell-{uuid.uuid4().hex[:8]}"
-    # With the driver: where its node dies, the run does.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    bell = ray.remote(num_cpus=0, name=name, scheduling_strategy=here)(_Bell).remote()
-    over = threading.Event()
+    with beside_the_driver(_Bell, "bell") as (name, _):
 
-    def watch() -> None:
-        # Not in the signal's handler: that may interrupt Ray in a call of its own.
-        while not over.wait(_LOOK_SECONDS):
-            if stop.asked:
-                ring(name, "the run was asked to end")
-                return
+        def ring_when_asked() -> bool:
+            # Not in the signal's handler: that may interrupt Ray in a call of its own.
+            if not stop.asked:
+                return False
+            ring(name, "the run was asked to end")
+            return True
 
-    thread = threading.Thread(target=watch, name="bell", daemon=True)
-    thread.start()
-    try:
-        yield name
-    finally:
-        over.set()
-        thread.join()
-        ray.kill(bell)
+        with looking(ring_when_asked, "bell"):
+            yield name
 
 
 def ring(name: str, why: str) -> None:

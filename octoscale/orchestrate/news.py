@@ -3,19 +3,17 @@
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from octoscale.orchestrate.beside import LOOK_SECONDS, beside_the_driver, looking
 from octoscale.telemetry.output import Tell
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.2
 _LAST_SECONDS = 5.0
 # News that nobody fetches are no reason to run out of memory.
 _MOST_NEWS = 100_000
@@ -38,30 +36,19 @@ class _Post:
 @contextmanager
 def heard(tell: Tell) -> Iterator[str]:
     """Hand on to `tell` what is told under the name that this yields; all of it has come when the block ends."""
-    name = f"octoscale-news-{uuid.uuid4().hex[:8]}"
-    # With the driver: where its node dies, the run does.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    post = ray.remote(num_cpus=0, name=name, scheduling_strategy=here)(_Post).remote()
-    over = threading.Event()
+    with beside_the_driver(_Post, "news") as (name, post):
 
-    def fetch() -> None:
-        with suppress(ray.exceptions.RayError):
-            for event, values in ray.get(post.take.remote()):
-                tell(event, **values)
+        def fetch() -> bool:
+            with suppress(ray.exceptions.RayError):
+                for event, values in ray.get(post.take.remote()):
+                    tell(event, **values)
+            return False
 
-    def watch() -> None:
-        while not over.wait(_LOOK_SECONDS):
+        try:
+            with looking(fetch, "news"):
+                yield name
+        finally:
             fetch()
-
-    thread = threading.Thread(target=watch, name="news", daemon=True)
-    thread.start()
-    try:
-        yield name
-    finally:
-        over.set()
-        thread.join()
-        fetch()
-        ray.kill(post)
 
 
 @contextmanager
@@ -84,7 +71,7 @@ def telling(name: str) -> Iterator[Tell]:
         # Commits are told from a thread of their own.
         with lock:
             waiting.append((event, values))
-            if event != "step" or time.monotonic() - sent >= _LOOK_SECONDS:
+            if event != "step" or time.monotonic() - sent >= LOOK_SECONDS:
                 send()
 
     try:

@@ -2,7 +2,6 @@
 
 import http.server
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pytest
 from octoscale.data.storage_config import StorageConfig
 from octoscale.doctor.network import all_reduce, clock, ports
 from octoscale.telemetry.config import TelemetryConfig
+from tests.unit.http_server import serving
 
 
 def test_two_processes_really_sum_over_gloo() -> None:
@@ -85,15 +85,8 @@ def server_that_is(seconds: float, *, status: int = 403) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize(

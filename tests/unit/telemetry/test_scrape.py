@@ -2,7 +2,6 @@
 
 import http.server
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import pytest
 
 from octoscale.telemetry.metrics import Metrics, served
 from octoscale.telemetry.scrape import Scrape, parse, scrape, url_of
+from tests.unit.http_server import serving
 
 
 @contextmanager
@@ -27,15 +27,8 @@ def answering(status: int, body: bytes, *, after_seconds: float = 0.0) -> Iterat
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def test_what_a_rank_serves_is_read_with_its_labels() -> None:
