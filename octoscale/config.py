@@ -15,6 +15,7 @@ from octoscale.checkpoint import CheckpointConfig
 from octoscale.data.config import DataConfig
 from octoscale.data.storage_config import StorageConfig
 from octoscale.degrade import DegradeConfig
+from octoscale.distillation import DistillationConfig
 from octoscale.distributed.engine import EngineName, Precision
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
@@ -47,6 +48,7 @@ class Config(Settings):
     augment: AugmentConfig = AugmentConfig()
     degrade: DegradeConfig = DegradeConfig()
     loss: LossConfig = LossConfig()
+    distillation: DistillationConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -67,6 +69,11 @@ class Config(Settings):
                 f"micro_batch_size is {self.micro_batch_size}, more than global_batch_size, {self.global_batch_size}: "
                 "leave it out, the whole batch is then one chunk"
             )
+        if self.distillation is not None and self.model.weights is None and not is_graph_file(self.model.name):
+            raise ValueError(
+                "distillation ties the embeddings to those of the network before the run, and this one has random "
+                "weights: set model.weights, or leave distillation out"
+            )
         if self.deepspeed is not None and self.engine != "deepspeed":
             raise ValueError(f"the deepspeed block belongs to engine=deepspeed, and the engine is {self.engine}")
         if self.engine == "deepspeed" and self.precision == "fp16":
@@ -77,8 +84,9 @@ class Config(Settings):
     def step(self) -> StepConfig:
         """The blocks that a training step reads."""
         return StepConfig(
-            micro_batch_size=self.micro_batch_size, augment=self.augment, degrade=self.degrade, loss=self.loss
-        )
+            micro_batch_size=self.micro_batch_size, augment=self.augment, degrade=self.degrade, loss=self.loss,
+            distillation=self.distillation,
+        )  # fmt: skip
 
     def with_absolute_paths(self) -> "Config":
         """The same run from any working directory: every local path absolute."""

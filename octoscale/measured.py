@@ -97,6 +97,8 @@ class Measured:
         metrics.set("octoscale_embedding_norm_deviation", result.embedding_norm_deviation)
         if result.loss_scale is not None:
             metrics.set("octoscale_loss_scale", result.loss_scale)
+        if result.distillation is not None:
+            metrics.set("octoscale_distillation_loss", result.distillation)
         for name, term in result.terms.items():
             metrics.set("octoscale_loss", term.loss, term=name)
             metrics.set("octoscale_triplet_active_ratio", term.active_fraction, term=name)

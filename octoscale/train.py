@@ -18,6 +18,7 @@ from octoscale.data.index import Index
 from octoscale.data.plan import rank_batch_size
 from octoscale.data.storage import Store
 from octoscale.data.stream import PlannedBatch
+from octoscale.distillation import Teacher
 from octoscale.distributed.ddp_engine import DdpEngine
 from octoscale.distributed.deepspeed_config import deepspeed_config
 from octoscale.distributed.deepspeed_engine import DeepSpeedEngine
@@ -89,6 +90,7 @@ def train(
         # Before an engine may partition it.
         flops = forward_flops(network, index.image_size, world.device) if config.telemetry.recorders else None
         engine = build_engine(config, network, world)
+        teacher = build_teacher(config, world)
 
         store = Store(config.directory, config.storage)
         commits = config.checkpoint.url or store.child("checkpoints").url
@@ -133,7 +135,7 @@ def train(
 
         while not finished(config, position):
             ledger.started()
-            position = train_one_step(config, world, engine, batches, position, journal)
+            position = train_one_step(config, world, engine, teacher, batches, position, journal)
             if world.is_main:
                 heart.step(position.step)
             # After a commit that failed no more steps are to be lost: the next one, now, raises its fault.
@@ -169,6 +171,7 @@ def train_one_step(
     config: Config,
     world: World,
     engine: Engine,
+    teacher: Teacher | None,
     batches: Iterator[PlannedBatch],
     position: Position,
     journal: Journal,
@@ -180,7 +183,7 @@ def train_one_step(
     rate = learning_rate(config, position, planned)
     result = training_step(
         planned.batch, engine, config.step, world, seed=config.seed, epoch=planned.epoch, learning_rate=rate,
-        diagnosed=position.step % config.telemetry.diagnose_every_steps == 0,
+        teacher=teacher, diagnosed=position.step % config.telemetry.diagnose_every_steps == 0,
     )  # fmt: skip
     check_finite(result, position, rate)
     position = after(position, planned, config.global_batch_size)
@@ -210,6 +213,13 @@ def build_network(config: Config, world: World) -> FaceNetwork:
     if config.model.activation_checkpointing:
         recompute_activations(network)
     return network
+
+
+def build_teacher(config: Config, world: World) -> Teacher | None:
+    """The network as it is before the run, for `config.distillation`."""
+    if config.distillation is None:
+        return None
+    return Teacher(configured_network(config, config.model.weights), world.device, config.precision)
 
 
 def build_engine(config: Config, network: FaceNetwork, world: World) -> Engine:

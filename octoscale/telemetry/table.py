@@ -43,6 +43,7 @@ METRICS = (
     Metric("counter", "octoscale_steps_replayed_total", "Steps that an earlier attempt had done already"),
     # The loss and its mining.
     Metric("gauge", "octoscale_loss", "Octuplet loss by term, mean over the global batch", ("term",)),
+    Metric("gauge", "octoscale_distillation_loss", "Distillation, weighted, mean over the global batch"),
     Metric("gauge", "octoscale_triplet_active_ratio", "Anchors whose triplet is inside the margin", ("term",)),
     Metric(
         "gauge", "octoscale_triplet_inverted_ratio", "Anchors whose negative is nearer than the positive", ("term",)

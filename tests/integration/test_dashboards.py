@@ -19,6 +19,7 @@ DEADLINE_SECONDS = 60
 EMPTY = {
     "octoscale_device_memory_bytes": "needs a GPU",
     "octoscale_loss_scale": "needs precision=fp16",
+    "octoscale_distillation_loss": "needs distillation",
     "octoscale_cache_lookups_total": "needs a remote data set",
     "octoscale_cache_bytes": "needs a remote data set",
     "octoscale_storage_retries_total": "needs a request that was made again",

@@ -18,6 +18,7 @@ import yaml
 from octoscale.data.index import Index
 from octoscale.data.storage import Store
 from octoscale.errors import EXIT_INTERRUPTED
+from octoscale.models import load, save_weights
 from octoscale.telemetry.table import METRICS
 from tests.data_sets import upload
 from tests.integration.fault_proxy import SLOW_DOWN, FaultProxy, Rule
@@ -123,9 +124,11 @@ def test_every_documented_metric_of_two_ranks_is_found_and_the_death_of_one_is_s
     upload(Index.load(packed_faces), Store(s3_url))
     proxy = fault_proxy(Rule(SLOW_DOWN, key=r"shard-\d+", nth=[1]))
     directory, verify = tmp_path / "run", drawn_faces / "verify"
+    save_weights(load("tiny", embedding_dim=16), tmp_path / "weights.pt")
     telemetry = {"diagnose_every_steps": 5, "peak_flops": 1e12, "heartbeat_seconds": 0.2}
     values = small_run(
         directory, steps=1_000_000, precision="fp16", checkpoint={"every_steps": 30},
+        model={"weights": str(tmp_path / "weights.pt")}, distillation={"high": 1.0},
         data={"url": s3_url, "cache_dir": str(tmp_path / "cache")}, storage={"endpoint_url": proxy.url},
         telemetry={"recorders": ["prometheus"], **telemetry},
         evaluate={"pairs": str(verify / "pairs.txt"), "images": str(verify), "resolutions": [7], "modes": ["cross"]},

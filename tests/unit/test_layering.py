@@ -18,6 +18,7 @@ LAYERS = [
     ["measured"],
     ["config"],
     ["step"],
+    ["distillation"],
     ["checkpoint", "evaluate", "export", "heartbeat"],
     ["distributed"],
     ["data"],

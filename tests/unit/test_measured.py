@@ -20,8 +20,9 @@ from octoscale.telemetry.metrics import Metrics
 def line_of(rank: int) -> StepLine:
     terms = {"hhh": TermMeans(0.5, 0.25, 1.0, 2.0, 0.125, 0.0625)}
     result = StepResult(
-        0.5, terms, 3.0, 4.0, embedding_norm_deviation=0.5, loss_scale=1024.0, diagnostics=Diagnostics(7.5, {"hhh": 3}),
-        phase_seconds={"embed": 1.0 + rank, "exchange": 2.0 - rank}, sent_bytes=1000 * (rank + 1),
+        0.5, terms, 3.0, 4.0, embedding_norm_deviation=0.5, loss_scale=1024.0, distillation=0.125,
+        diagnostics=Diagnostics(7.5, {"hhh": 3}), phase_seconds={"embed": 1.0 + rank, "exchange": 2.0 - rank},
+        sent_bytes=1000 * (rank + 1),
     )  # fmt: skip
     return StepLine(1, 0, 0, 5, 1e-3, step_seconds=4.0, data_wait_seconds=0.25, result=result)
 
@@ -51,6 +52,7 @@ def test_a_step_becomes_its_metrics() -> None:
         ("octoscale_samples_total", "", 8),
         ("octoscale_loader_queue_depth", "", 2),
         ("octoscale_loss_scale", "", 1024),
+        ("octoscale_distillation_loss", "", 0.125),
         ("octoscale_triplet_inverted_ratio", "hhh", 0.125),
         ("octoscale_suspected_label_noise_ratio", "", 0.0625),
         ("octoscale_embedding_norm_deviation", "", 0.5),

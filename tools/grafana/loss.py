@@ -8,6 +8,9 @@ _TRIPLETS = (
     Panel("Loss by term", "Mean over the anchors of the global batch. Good: all terms fall. Bad: a term at "
           "the margin, and flat.",
           "none", ((job("octoscale_loss", "term"), "{{term}}"),), minimum=0),
+    Panel("Distillation", "Weighted distance to the embeddings of the network before the run. Good: it falls, or stays "
+          "small. Bad: it rises while the terms fall: the network unlearns; a larger weight.",
+          "none", ((job("octoscale_distillation_loss"), "distillation"),), minimum=0),
     Panel("Active triplets", "Share of the anchors whose triplet is inside the margin. Good: it falls slowly. "
           "Near 0 nothing is learnt any more: a larger margin or global_batch_size. Near 1 for long: the "
           "learning rate is too low, or the embeddings collapse.",

@@ -1,0 +1,67 @@
+"""Ties embeddings to those of the network before its fine-tuning, so that it unlearns nothing."""
+
+from collections.abc import Callable
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from octoscale.distributed.engine import AUTOCAST_DTYPE, Precision
+from octoscale.loss.distance import Metric, project
+from octoscale.settings import Settings
+
+# From the Euclidean distance of what is projected (paper, Eq. 2-4).
+_AS: dict[Metric, Callable[[Tensor], Tensor]] = {
+    "euclidean": lambda distance: distance,
+    "euclidean_squared": torch.square,
+    "cosine": lambda distance: distance.square() / 2,
+}
+
+
+class DistillationConfig(Settings):
+    """Weights of the distances of a high and of a low embedding to the teacher's of the same image at high resolution.
+
+    `cosine` leaves the norms free, the others keep the teacher's.
+    """
+
+    metric: Metric = "cosine"
+    high: float = Field(0.0, ge=0, description="keeps what the network knows")
+    low: float = Field(0.0, ge=0, description="teaches it to see the same at low resolution")
+
+    @model_validator(mode="after")
+    def _not_both_left_out(self) -> "DistillationConfig":
+        if not (self.high or self.low):
+            raise ValueError("distillation needs a weight: set distillation.high or distillation.low, or leave it out")
+        return self
+
+
+class Teacher:
+    """The network as it was: evaluated, never trained."""
+
+    def __init__(self, network: nn.Module, device: torch.device, precision: Precision) -> None:
+        self._network = network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device, self._dtype = device, AUTOCAST_DTYPE[precision]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embeddings float32 [n, d] of uint8 images [n, 3, size, size], without gradient."""
+        with torch.no_grad(), torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None):
+            embeddings: Tensor = self._network(images)
+        return embeddings.float()
+
+
+def distill(embeddings: Tensor, targets: Tensor, config: DistillationConfig) -> Tensor:
+    """The weighted mean distance of embeddings to the teacher's: a scalar [] in fp32, with gradient.
+
+    Args:
+        embeddings: [2, n, d], high and low.
+        targets: [n, d], the teacher's of the same images at high resolution.
+    """
+    wanted = project(targets.float(), metric=config.metric, normalize=False)
+    total = embeddings.new_zeros((), dtype=torch.float32)
+    for weight, side in zip((config.high, config.low), embeddings, strict=True):
+        if weight:
+            found = project(side.float(), metric=config.metric, normalize=False)
+            # Its gradient is 0, not infinite, where the two are the same: before the first step all high ones are.
+            distance = torch.linalg.vector_norm(found - wanted, dim=1)
+            total = total + weight * _AS[config.metric](distance).mean()
+    return total
