@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from octoscale.checkpoint import attempts, parts
 from octoscale.checkpoint.agreement import together
 from octoscale.checkpoint.background import Background
-from octoscale.checkpoint.catalogue import Listing, damaged_if_gone, listing, manifest, put_aside
+from octoscale.checkpoint.catalogue import Listing, listing, manifest, put_aside
 from octoscale.checkpoint.config import CheckpointConfig
 from octoscale.checkpoint.host_copy import HostCopy
 from octoscale.checkpoint.layout import (
@@ -262,10 +262,7 @@ class Checkpoints:
             with self._together(f"read {commit.prefix}"):
                 folder = stack.enter_context(scratch("octoscale-resume-"))
                 for name, part in manifest(self.store, commit)["parts"].items():
-                    with damaged_if_gone(self.store, f"{commit.prefix}/{name}"):
-                        self.store.download(f"{commit.prefix}/{name}", folder / name)
-                    if parts.fingerprint(folder / name) != part:
-                        raise DamagedError(f"{commit.prefix}/{name} is not what was committed")
+                    parts.fetch(self.store, commit.prefix, name, part, folder)
             yield folder
 
     def fill(self, state: dict[str, Any], folder: Path, commit: Commit) -> None:

@@ -1,7 +1,7 @@
 """The parts of a commit in a local folder, by torch.distributed.checkpoint, and their checksums."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 
+from octoscale.checkpoint.catalogue import damaged_if_gone
+from octoscale.checkpoint.layout import DamagedError
 from octoscale.data.index import file_sha256
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
@@ -34,34 +36,57 @@ def load(state: dict[str, Any], folder: Path, world: World) -> None:
         dcp.load(state, storage_reader=reader, process_group=world.group, no_dist=world.world_size == 1)
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
-
-
 def send(store: Store, folder: Path, prefix: str) -> dict[str, Any]:
-    """Upload the files of `folder` under `prefix`, and read them back; their fingerprints by name.
+    """Upload the files of `folder` under `prefix`, each named by its content, and read them back.
+
+    Returns:
+        For the manifest: size, SHA-256 and object of each file, by its name.
 
     Raises:
         OctoscaleError: the storage fails, or gives back something else than it was given.
     """
-    parts = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
-    for name, part in parts.items():
-        store.upload(folder / name, f"{prefix}/{name}")
+    parts = {}
+    for path in sorted(folder.iterdir()):
+        sent = _fingerprint(path)
+        content_name = sent["sha256"] + Path(f"x{path.name}").suffix  # .distcp, or .metadata
+        name = f"{prefix}/{content_name}"
+        store.upload(path, name)
         # What was sent is not needed any more.
-        (folder / name).unlink()
-        if _stored(store, f"{prefix}/{name}", folder / name) != part:
+        path.unlink()
+        if _stored(store, name, path) != sent:
             raise OctoscaleError(
-                f"{store.url} gives back {prefix}/{name} other than it was written: nothing is committed; check the "
+                f"{store.url} gives back {name} other than it was written: nothing is committed; check the "
                 "storage, and start again to go on from the last commit"
             )
+        parts[path.name] = {**sent, "object": content_name}
     return parts
+
+
+def fetch(store: Store, prefix: str, name: str, part: Mapping[str, Any], folder: Path) -> None:
+    """Bring one part of a commit to the file `name` in `folder`.
+
+    Args:
+        part: what the manifest says of it. One without `object` was written under its file's name.
+
+    Raises:
+        DamagedError: it is missing, or not what was committed.
+    """
+    source = f"{prefix}/{part.get('object', name)}"
+    with damaged_if_gone(store, source):
+        store.download(source, folder / name)
+    if _fingerprint(folder / name) != {key: part[key] for key in ("size", "sha256")}:
+        raise DamagedError(f"{source} is not what was committed")
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _stored(store: Store, name: str, scratch: Path) -> dict[str, Any]:
     if store.is_local:
-        return fingerprint(store.local_path(name))
+        return _fingerprint(store.local_path(name))
     store.download(name, scratch)
-    found = fingerprint(scratch)
+    found = _fingerprint(scratch)
     scratch.unlink()
     return found
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import octoscale.cli
-from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, FencedError, Position
+from octoscale.checkpoint import CheckpointConfig, Checkpoints, Commit, DamagedError, FencedError, Position
 from octoscale.config import parse_config
 from octoscale.data.storage import Store
 from octoscale.distributed.world import World
@@ -44,13 +44,18 @@ def test_commits_are_kept_swept_and_read_back(s3_url: str) -> None:
     assert (state["weight"] == 1).all()
 
 
+def part_of(checkpoints: Checkpoints, commit: Commit, suffix: str) -> str:
+    (name,) = (name for name in checkpoints.store.list(commit.prefix) if name.endswith(suffix))
+    return name
+
+
 def test_damage_is_found_put_aside_and_the_step_committed_again(s3_url: str) -> None:
     checkpoints = checkpoints_in(s3_url)
     commit(checkpoints, 1)
     commit(checkpoints, 2)
     newest = checkpoints.newest()
     assert newest is not None
-    part = f"{newest.prefix}/__0_0.distcp"
+    part = part_of(checkpoints, newest, ".distcp")
     checkpoints.store.write(part, checkpoints.store.read(part)[:-1])
 
     with pytest.raises(DamagedError, match="is not what was committed") as raised:
@@ -66,7 +71,7 @@ def test_a_missing_part_is_damage(s3_url: str) -> None:
     checkpoints = checkpoints_in(s3_url)
     commit(checkpoints, 1)
     newest = checkpoints.commits()[0]
-    checkpoints.store.delete(f"{newest.prefix}/.metadata")
+    checkpoints.store.delete(part_of(checkpoints, newest, ".metadata"))
 
     with pytest.raises(DamagedError, match=r"\.metadata is missing"):
         checkpoints.load({"weight": torch.zeros(4)}, newest)
@@ -126,7 +131,7 @@ def test_the_commands_list_verify_and_prune_what_is_there(
     assert call("verify", run)[0] == 0
     assert call("prune", run, "--keep-last", "3")[0] == 0
     assert [found.step for found in checkpoints.commits()] == [2, 3, 4]
-    checkpoints.store.write(f"{newest.prefix}/__0_0.distcp", b"no")
+    checkpoints.store.write(part_of(checkpoints, newest, ".distcp"), b"no")
     code, out = call("verify", run, "--json")
     assert code == 1
     assert [row["state"] for row in json.loads(out.splitlines()[-1])["commits"]] == ["whole", "whole", "damaged"]

@@ -1,5 +1,6 @@
 """Commits: whole or not at all, verified when read, swept when no longer kept."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,35 @@ def test_a_commit_gives_back_its_state_and_its_record(tmp_path: Path) -> None:
     assert torch.equal(empty["model"]["w"], expected["w"])  # type: ignore[arg-type]
     assert torch.equal(empty["model"]["half"], expected["half"])  # type: ignore[arg-type]
     assert empty["optimizer"] == {"rate": 0.125, "n": 3}
+
+
+def test_an_object_is_named_by_its_content(tmp_path: Path) -> None:
+    commit(checkpoints_in(tmp_path), 1)
+
+    (folder,) = tmp_path.glob("step-*")
+    found = {path for path in folder.iterdir() if path.name != "manifest.json"}
+    assert {path.suffix for path in found} == {".distcp", ".metadata"}
+    for path in found:
+        assert path.stem == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_commit_whose_objects_have_the_names_of_their_files_is_read(tmp_path: Path) -> None:
+    checkpoints = checkpoints_in(tmp_path)
+    commit(checkpoints, 1)
+    (point,) = checkpoints.commits()
+    folder = tmp_path / point.prefix
+    content = json.loads((folder / "manifest.json").read_text())
+    for name, part in content["parts"].items():
+        (folder / part.pop("object")).rename(folder / name)
+    data = json.dumps(content).encode()
+    (folder / "manifest.json").write_bytes(data)
+    former = point.model_copy(update={"manifest_sha256": hashlib.sha256(data).hexdigest()})
+    (tmp_path / point.name).write_text(former.model_dump_json())
+
+    state = state_of(-1)
+    checkpoints.load(state, checkpoints.commits()[0])
+
+    assert state["model"]["count"] == 1
 
 
 def test_the_model_loads_without_its_optimizer(tmp_path: Path) -> None:
@@ -440,8 +470,8 @@ DAMAGES = [
     pytest.param("step-*/*.distcp", flip, "is not what was committed", id="bit flip in a part"),
     pytest.param("step-*/*.distcp", truncate, "is not what was committed", id="truncated part"),
     pytest.param("step-*/*.distcp", Path.unlink, "is missing", id="missing part"),
-    pytest.param("step-*/.metadata", flip, "is not what was committed", id="bit flip in the metadata"),
-    pytest.param("step-*/.metadata", Path.unlink, "is missing", id="missing metadata"),
+    pytest.param("step-*/*.metadata", flip, "is not what was committed", id="bit flip in the metadata"),
+    pytest.param("step-*/*.metadata", Path.unlink, "is missing", id="missing metadata"),
     pytest.param("step-*/manifest.json", flip, "is not what was committed", id="changed manifest"),
     pytest.param("step-*/manifest.json", Path.unlink, "is missing", id="missing manifest"),
 ]

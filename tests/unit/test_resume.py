@@ -71,7 +71,7 @@ def test_damage_falls_back_warns_counts_and_frees_the_step(
     for step in (2, 3):
         (parts,) = folder.glob(f"step-{step:08d}-*")
         {
-            "part": lambda parts=parts: (parts / "__0_0.distcp").write_bytes(b"no"),
+            "part": lambda parts=parts: next(parts.glob("*.distcp")).write_bytes(b"no"),
             "manifest": lambda parts=parts: (parts / "manifest.json").unlink(),
             "commit": lambda step=step: (folder / f"commits/{step:08d}-000001.json").write_text("{"),
         }[damage]()

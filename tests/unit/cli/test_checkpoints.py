@@ -45,7 +45,7 @@ def test_the_commits_are_listed_with_scores_and_sizes(call: Octoscale, folder: P
 
 def test_a_damaged_commit_is_found_and_nothing_is_changed(call: Octoscale, folder: Path) -> None:
     assert call("checkpoints", "verify", folder).code == 0
-    (part,) = folder.glob("step-00000003-*/__0_0.distcp")
+    (part,) = folder.glob("step-00000003-*/*.distcp")
     part.write_bytes(b"no")
 
     answer = call("checkpoints", "verify", folder, "--json")
@@ -53,7 +53,7 @@ def test_a_damaged_commit_is_found_and_nothing_is_changed(call: Octoscale, folde
     assert answer.code == 1
     rows = json.loads(answer.out.splitlines()[-1])["commits"]
     assert [row["state"] for row in rows] == ["whole", "whole", "damaged"]
-    assert "__0_0.distcp is not what was committed" in rows[2]["cause"]
+    assert f"{part.name} is not what was committed" in rows[2]["cause"]
     assert len(list((folder / "commits").iterdir())) == 3
 
 
