@@ -24,11 +24,11 @@ test: $(READY)
 	$(VENV)/bin/python -m pytest -m 'not slow and not soak' --numprocesses 2 tests/unit
 	$(VENV)/bin/python -m pytest -m 'not slow and not soak' tests/distributed tests/integration
 
-# Clusters, faults one by one, a clean installation: about 25 minutes
+# Clusters, faults one by one, a clean installation: about 15 minutes
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
 
-# Hundreds of random faults, every alert on a sick run: about half an hour
+# Every kind of fault, hundreds of random ones, every alert on a sick run: about an hour
 test-soak: $(READY)
 	$(VENV)/bin/python -m pytest -m soak
 

@@ -257,6 +257,7 @@ def assert_states(found: Any, expected: Any, tolerance: float, where: str = "") 
         assert found == expected, where
 
 
+@pytest.mark.slow
 def test_any_engine_goes_on_from_any_others_state_on_another_number_of_ranks() -> None:
     # Two steps on two ranks, in DDP and ZeRO 0 to 3; then each engine gets another's state, on three ranks.
     first = on_ranks(2, trained, [], 0, 2)[0]

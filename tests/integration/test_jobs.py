@@ -62,6 +62,7 @@ def wait_for_a_commit(following: "subprocess.Popen[str]", directory: Path) -> No
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_job_that_lacks_its_secret_ends_at_once_and_a_stranger_is_refused(tmp_path: Path, small_run: Any) -> None:
     file = write(tmp_path, small_run(tmp_path / "out"))
     with ray_cluster([]) as head:
@@ -125,7 +126,7 @@ def test_a_run_that_fails_ends_the_command_with_its_code_and_message(
     assert code == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_ctrl_c_leaves_the_job_and_stop_ends_it(cluster: RayCluster, tmp_path: Path, small_run: Any) -> None:
     file = write(tmp_path, small_run(tmp_path / "long", steps=1_000_000, checkpoint={"every_steps": 20}))
@@ -161,7 +162,7 @@ def test_ctrl_c_leaves_the_job_and_stop_ends_it(cluster: RayCluster, tmp_path: P
         time.sleep(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_run_whose_driver_is_killed_is_submitted_again_and_goes_on(
     cluster: RayCluster, tmp_path: Path, small_run: Any

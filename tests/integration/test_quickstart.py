@@ -31,7 +31,7 @@ def mean_accuracy(directory: Path) -> list[float]:
     return [json.loads(path.read_text())["mean_accuracy"]["cross"] for path in (found[0], found[-1])]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_users_own_faces_are_packed_fine_tuned_and_drawn(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     write_synthetic_faces(

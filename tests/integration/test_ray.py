@@ -78,7 +78,7 @@ def run_on_a_rank(world: World, values: dict[str, Any]) -> None:
     train(parse_config(values, source="of the test"), world, quiet=True)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_goes_on_after_a_worker_is_killed(tmp_path: Path, small_run: Any) -> None:
     steps = 200
     values = small_run(tmp_path / "out", steps=steps, checkpoint={"every_steps": 10})
@@ -162,6 +162,7 @@ def damage_a_person_of_rank_1(packed: Path, values: dict[str, Any]) -> None:
         shard.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_damaged_data_on_one_rank_ends_the_run_at_once_with_its_message(
     tmp_path: Path, packed_faces: Path, small_run: Any
 ) -> None:
