@@ -1,16 +1,14 @@
 """Octuplets of the run's own data, mined as the loss mines them."""
 
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from octoscale.config import Config
 from octoscale.degrade import degrade
-from octoscale.evaluate.octuplet_figure import draw_octuplet
+from octoscale.evaluate.octuplet_figure import ShownOctuplet, draw_octuplet
 from octoscale.feed import open_data, planner_of
 from octoscale.loss import TERMS, octuplet
 from octoscale.loss.distance import distance_and_slope, project
@@ -18,29 +16,10 @@ from octoscale.models import FaceNetwork
 from octoscale.step import draw_resolutions
 
 
-@dataclass(frozen=True)
-class ShownOctuplet:
-    """An anchor with its positive and the nearest stranger of each term.
-
-    Attributes:
-        high, low: uint8 [B, 3, H, W], of the batch it was mined in; row i of both is the same image.
-        anchor, positive: rows.
-        negatives: by term (hhh, hll, lhh, lll), the row of its negative, in `high` or `low` as the term says.
-        distances: by term, d(anchor, positive) and d(anchor, negative).
-    """
-
-    high: Tensor
-    low: Tensor
-    anchor: int
-    positive: int
-    negatives: dict[str, int]
-    distances: dict[str, tuple[float, float]]
-
-
 def draw_an_octuplet(network: FaceNetwork, config: Config, path: Path) -> None:
     """Mine the run's first global batch with `network` and draw the anchor whose negatives differ most."""
     (shown,) = mine_octuplets(network, config, count=1)
-    draw_octuplet(shown.high, shown.low, shown.anchor, shown.positive, shown.negatives, shown.distances, path)
+    draw_octuplet(shown, path)
 
 
 def mine_octuplets(

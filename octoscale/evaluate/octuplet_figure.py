@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,63 +44,56 @@ _SOFT = "#6b7280"
 _DASHES = (0, (3, 1.5))
 
 
-def draw_octuplet(
-    high: Tensor,
-    low: Tensor,
-    anchor: int,
-    positive: int,
-    negatives: Mapping[str, int],
-    distances: Mapping[str, tuple[float, float]],
-    path: str | Path,
-) -> None:
+@dataclass(frozen=True)
+class ShownOctuplet:
+    """An anchor with its positive and the nearest stranger of each term.
+
+    Attributes:
+        high, low: uint8 [B, 3, H, W], RGB, of the batch it was mined in; row i of both is the same image.
+        anchor, positive: rows of one identity.
+        negatives: by term (hhh, hll, lhh, lll), the row of its negative, in `high` or `low` as the term says.
+        distances: by term, d(anchor, positive) and d(anchor, negative).
+    """
+
+    high: Tensor
+    low: Tensor
+    anchor: int
+    positive: int
+    negatives: Mapping[str, int]
+    distances: Mapping[str, tuple[float, float]]
+
+
+def draw_octuplet(shown: ShownOctuplet, path: str | Path) -> None:
     """Draw one octuplet as a PNG.
 
     High-resolution images on the left, low-resolution ones on the right. A solid line pulls an anchor and its
     positive together, a dashed one pushes it from its nearest negative; each carries its distance.
 
     Args:
-        high, low: uint8 [B, 3, H, W], RGB; row i of both is the same image.
-        anchor, positive: rows of one identity.
-        negatives: by term (hhh, hll, lhh, lll), the row of its negative, in `high` or `low` as the term says.
-        distances: by term, d(anchor, positive) and d(anchor, negative).
         path: a local file to write.
     """
-    _octuplet(high, low, anchor, positive, negatives, distances).savefig(path, dpi=150)
+    _octuplet(shown).savefig(path, dpi=150)
 
 
-def octuplet_jpeg(
-    high: Tensor,
-    low: Tensor,
-    anchor: int,
-    positive: int,
-    negatives: Mapping[str, int],
-    distances: Mapping[str, tuple[float, float]],
-) -> bytes:
+def octuplet_jpeg(shown: ShownOctuplet) -> bytes:
     """The picture of `draw_octuplet` as a JPEG, of a size for a page."""
     buffer = io.BytesIO()
-    figure = _octuplet(high, low, anchor, positive, negatives, distances)
-    figure.savefig(buffer, format="jpeg", dpi=110, pil_kwargs={"quality": 85})
+    _octuplet(shown).savefig(buffer, format="jpeg", dpi=110, pil_kwargs={"quality": 85})
     return buffer.getvalue()
 
 
-def _octuplet(
-    high: Tensor,
-    low: Tensor,
-    anchor: int,
-    positive: int,
-    negatives: Mapping[str, int],
-    distances: Mapping[str, tuple[float, float]],
-) -> Figure:
+def _octuplet(shown: ShownOctuplet) -> Figure:
+    high, low, negatives = shown.high, shown.low, shown.negatives
     figure = Figure(figsize=(12, 9.7))
     axes = figure.add_axes((0, 0, 1, 1))
     _panel(axes, (-0.75, 1.2), "#eef4fa", "high resolution", (-0.5, 6.3), "left")
     _panel(axes, (4.25, -0.75), "#faf3ec", "low resolution", (8.15, -0.45), "right")
     pictures = {
-        "A": high[anchor], "P": high[positive], "N1": high[negatives["hhh"]], "N3": high[negatives["lhh"]],
-        "Al": low[anchor], "Pl": low[positive], "N2": low[negatives["hll"]], "N4": low[negatives["lll"]],
+        "A": high[shown.anchor], "P": high[shown.positive], "N1": high[negatives["hhh"]], "N3": high[negatives["lhh"]],
+        "Al": low[shown.anchor], "Pl": low[shown.positive], "N2": low[negatives["hll"]], "N4": low[negatives["lll"]],
     }  # fmt: skip
     for name, term in _TERMS.items():
-        to_positive, to_negative = distances[name]
+        to_positive, to_negative = shown.distances[name]
         _line(axes, term.anchor, term.positive, term.color, f"{name}  {_number(to_positive)}", pulls=True)
         _line(axes, term.anchor, term.negative, term.color, f"{name}  {_number(to_negative)}", pulls=False)
     for name, picture in pictures.items():

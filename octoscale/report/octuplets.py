@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.octuplet_figure import octuplet_jpeg
+from octoscale.evaluate.octuplet_figure import ShownOctuplet, octuplet_jpeg
 from octoscale.loss import TERMS
 from octoscale.report.images import data_uri, face_uri
 from octoscale.report.items import Face, FaceGroup, Faces, Item, Missing, Picture, Section, Table, number
 from octoscale.report.runs import Run
-from octoscale.showcase import ShownOctuplet, mine_octuplets
+from octoscale.showcase import mine_octuplets
 from octoscale.trained import load_trained
 
 # Mined on a CPU within seconds.
@@ -41,7 +41,7 @@ def _of_run(run: Run, count: int, *, several: bool) -> Iterator[Item]:
     numbers = "; ".join(
         f"{term}: d(a,p) {number(near)}, d(a,n) {number(far)}" for term, (near, far) in first.distances.items()
     )
-    picture = octuplet_jpeg(first.high, first.low, first.anchor, first.positive, first.negatives, first.distances)
+    picture = octuplet_jpeg(first)
     yield Picture(
         f"{prefix}One octuplet, four triplets (the paper's figure 1)",
         data_uri(picture),

@@ -2,10 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 import octoscale.cli
+from tests.conftest import SmallRun
 from tests.unit.commands import Answer, Octoscale
 
 
@@ -21,3 +24,15 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return Answer(int(ended.value.code or 0), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def write(tmp_path: Path, small_run: SmallRun) -> Any:
+    """Write the configuration of a small run in ``tmp_path/run``; its file."""
+
+    def file(**changes: Any) -> Path:
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(small_run(tmp_path / "run", **changes)))
+        return path
+
+    return file

@@ -20,19 +20,6 @@ from octoscale.evaluate.evaluation import Evaluation
 from tests.conftest import SmallRun
 from tests.unit.commands import Octoscale, refused
 
-
-@pytest.fixture
-def write(tmp_path: Path, small_run: SmallRun) -> Any:
-    """Write the configuration of a small run in ``tmp_path/run``; its file."""
-
-    def file(**changes: Any) -> Path:
-        path = tmp_path / "run.yaml"
-        path.write_text(yaml.safe_dump(small_run(tmp_path / "run", **changes)))
-        return path
-
-    return file
-
-
 # The whole way.
 
 

@@ -43,7 +43,8 @@ def test_what_is_drawn_is_one_anchor_with_its_nearest_strangers(
 
     draw_an_octuplet(network, config, tmp_path / "octuplet.png")
 
-    ((high, low, anchor, positive, chosen, distances, _),) = drawn
+    ((shown, _),) = drawn
+    high, low, anchor, positive = shown.high, shown.low, shown.anchor, shown.positive
     # The plan puts the two images of an identity side by side.
     assert positive == anchor ^ 1
     with torch.inference_mode():
@@ -52,5 +53,7 @@ def test_what_is_drawn_is_one_anchor_with_its_nearest_strangers(
         others = found[term[1]]
         to_all = (found[term[0]][anchor] - others).norm(dim=1)
         strangers = [row for row in range(len(others)) if row // 2 != anchor // 2]
-        assert chosen[term] == min(strangers, key=lambda row: float(to_all[row]))
-        assert distances[term] == pytest.approx((float(to_all[positive]), float(to_all[chosen[term]])), rel=1e-4)
+        assert shown.negatives[term] == min(strangers, key=lambda row: float(to_all[row]))
+        assert shown.distances[term] == pytest.approx(
+            (float(to_all[positive]), float(to_all[shown.negatives[term]])), rel=1e-4
+        )

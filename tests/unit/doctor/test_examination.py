@@ -5,23 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from octoscale.doctor import network
 from octoscale.doctor.check import Check
 from octoscale.errors import OctoscaleError
-from tests.conftest import SmallRun
 from tests.unit.commands import Octoscale, refused
-
-
-@pytest.fixture
-def write(tmp_path: Path, small_run: SmallRun) -> Any:
-    def file(**changes: Any) -> Path:
-        path = tmp_path / "run.yaml"
-        path.write_text(yaml.safe_dump(small_run(tmp_path / "run", **changes)))
-        return path
-
-    return file
 
 
 @pytest.fixture(autouse=True)

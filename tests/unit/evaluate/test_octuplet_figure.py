@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from octoscale.evaluate.octuplet_figure import _octuplet, draw_octuplet, octuplet_jpeg
+from octoscale.evaluate.octuplet_figure import ShownOctuplet, _octuplet, draw_octuplet, octuplet_jpeg
 
 NEGATIVES = {"hhh": 2, "hll": 3, "lhh": 4, "lll": 5}
 
@@ -23,10 +23,14 @@ def flat(first_level: int) -> torch.Tensor:
     return images
 
 
+def shown(distances: dict[str, tuple[float, float]]) -> ShownOctuplet:
+    return ShownOctuplet(flat(10), flat(100), 0, 1, NEGATIVES, distances)
+
+
 @pytest.mark.parametrize("scale", [0.012, 1.0, 9.99, 99.4, 1234.5])
 def test_no_text_overlaps_another_or_leaves_its_box(scale: float) -> None:
     distances = dict.fromkeys(NEGATIVES, (scale, 1.01 * scale))
-    figure = _octuplet(flat(10), flat(100), 0, 1, NEGATIVES, distances)
+    figure = _octuplet(shown(distances))
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     axes = figure.axes[0]
@@ -43,7 +47,7 @@ def test_no_text_overlaps_another_or_leaves_its_box(scale: float) -> None:
 def test_every_line_carries_its_distance() -> None:
     distances = {"hhh": (14.32, 22.18), "hll": (0.1234, 20.0), "lhh": (9.87, 300.2), "lll": (1.0, 99.96)}
 
-    figure = _octuplet(flat(10), flat(100), 0, 1, NEGATIVES, distances)
+    figure = _octuplet(shown(distances))
 
     texts = {text.get_text() for text in figure.axes[0].texts}
     assert texts >= {
@@ -54,24 +58,24 @@ def test_every_line_carries_its_distance() -> None:
 def test_the_eight_images_are_high_and_low_where_the_terms_say() -> None:
     distances = dict.fromkeys(NEGATIVES, (1.0, 2.0))
 
-    figure = _octuplet(flat(10), flat(100), 0, 1, NEGATIVES, distances)
+    figure = _octuplet(shown(distances))
 
-    shown = {int(image.get_array()[0, 0, 0]): image.get_extent()[0] for image in figure.axes[0].images}
+    seen = {int(image.get_array()[0, 0, 0]): image.get_extent()[0] for image in figure.axes[0].images}
     # Rows 0, 1 and each term's negative: of hhh and lhh in high, of hll and lll in low resolution.
-    assert shown.keys() == {10, 11, 12, 14, 100, 101, 103, 105}
-    assert max(left for level, left in shown.items() if level < 100) < min(
-        left for level, left in shown.items() if level >= 100
+    assert seen.keys() == {10, 11, 12, 14, 100, 101, 103, 105}
+    assert max(left for level, left in seen.items() if level < 100) < min(
+        left for level, left in seen.items() if level >= 100
     )
 
 
 def test_the_picture_is_written(tmp_path: Path) -> None:
-    draw_octuplet(flat(10), flat(100), 0, 1, NEGATIVES, dict.fromkeys(NEGATIVES, (1.0, 2.0)), tmp_path / "octuplet.png")
+    draw_octuplet(shown(dict.fromkeys(NEGATIVES, (1.0, 2.0))), tmp_path / "octuplet.png")
 
     assert np.asarray(Image.open(tmp_path / "octuplet.png")).shape[:2] == (1455, 1800)
 
 
 def test_for_a_page_it_is_a_jpeg_of_moderate_size() -> None:
-    jpeg = octuplet_jpeg(flat(10), flat(100), 0, 1, NEGATIVES, dict.fromkeys(NEGATIVES, (1.0, 2.0)))
+    jpeg = octuplet_jpeg(shown(dict.fromkeys(NEGATIVES, (1.0, 2.0))))
 
     picture = Image.open(io.BytesIO(jpeg))
     assert picture.format == "JPEG"
