@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from support import scaling_figure
+from support.calibrated import COUNTED, calibrated, published
 from support.cluster_cost import around_cost, commit_cost
 from support.cost_model import (
     Search,
@@ -28,11 +29,10 @@ from support.cost_model import (
     exchange_bytes,
     fetched_rows,
     gradient_bytes,
-    roofline_seconds,
     searched_pairs,
     step_cost,
 )
-from support.hardware import H100, H200, PUBLISHED_V100_IRESNET50, V100, Hardware
+from support.hardware import H100, Hardware
 from support.measure import describe_machine
 from support.network_cost import NetworkCost, network_cost
 from support.scaling_points import Work, measure
@@ -51,8 +51,6 @@ GPU_MICRO = 256
 STEP_BATCH, MICRO = 32, 16
 LOSS_BATCHES, LOSS_DIM = (1_024, 2_048, 4_096), 512
 COUNT_ROWS = 256
-# What `count_exchange` found with one to four ranks of 256 rows, d = 512.
-COUNTED = Search(fetched_share=0.28, own_segments=1.26, block_segments=0.99, own_launches=1_766, block_launches=2_852)
 
 
 def main() -> None:
@@ -193,26 +191,6 @@ def written_bytes(name: str) -> int:
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         dcp.save(state, storage_writer=dcp.FileSystemWriter(folder, sync_files=False), no_dist=True)
         return sum(path.stat().st_size for path in Path(folder).iterdir())
-
-
-def published(iresnet50: NetworkCost) -> dict[str, Any]:
-    """How much of the V100's roofline iResNet50 reached where others measured it: one pass, one resolution."""
-    ideal = 1 / (roofline_seconds(iresnet50.forward, V100) + roofline_seconds(iresnet50.backward, V100))
-    measured = float(PUBLISHED_V100_IRESNET50["images_per_second"])  # type: ignore[arg-type]
-    return {
-        "network": iresnet50.name,
-        "device": V100.name,
-        "source": PUBLISHED_V100_IRESNET50["source"],
-        "images_per_second": measured,
-        "roofline_images_per_second": round(ideal, 1),
-        "efficiency": round(measured / ideal, 3),
-    }
-
-
-def calibrated(iresnet50: NetworkCost) -> list[Hardware]:
-    """H100 and H200, of whose rooflines networks are taken to reach as much as on the V100."""
-    efficiency = float(published(iresnet50)["efficiency"])
-    return [replace(device, efficiency=efficiency) for device in (H100, H200)]
 
 
 def describe(network: NetworkCost) -> dict[str, Any]:
