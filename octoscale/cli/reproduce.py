@@ -224,13 +224,15 @@ class _Teller:
 def _list(wanted: "Reproduction", output: "Output") -> None:
     from octoscale.reproduce.found import look
 
-    table = Table("run", "status", "directory", "settings", title=f"{wanted.name}: {len(wanted.cells)} runs",
-                  title_justify="left")  # fmt: skip
+    table = Table(title=f"{wanted.name}: {len(wanted.cells)} runs in {wanted.directory}", title_justify="left")
+    table.add_column("run", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("settings", overflow="fold")
     cells = []
     for cell in wanted.cells:
         status = look(cell).status
         settings = " ".join(f"{key}={_short(value)}" for key, value in cell.settings.items())
-        table.add_row(*map(Text, (cell.name, status, cell.config.directory, settings)))
+        table.add_row(*map(Text, (cell.name, status, settings)))
         cells.append(_cell_values(cell, status))
     answer(output, "cells", table, what=wanted.name, cells=cells)
 

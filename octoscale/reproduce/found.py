@@ -88,12 +88,12 @@ def look(cell: Cell) -> Found:
 def differences(stored: Config, wanted: Config) -> list[str]:
     """What a run was made with and is not wanted now, among what changes its result; relative paths are from here."""
     old, new = (dict(_flat(config.with_absolute_paths().model_dump(mode="json"))) for config in (stored, wanted))
+    ignored = _HOW | {key for key in _SAID_BY_WEIGHTS if key in new and new[key] is None}
     changed = []
     for key in sorted(old.keys() | new.keys()):
         parts = key.split(".")
-        if any(".".join(parts[:count]) in _HOW for count in range(1, len(parts) + 1)):
-            continue
-        if old.get(key) != new.get(key) and not (key in _SAID_BY_WEIGHTS and new.get(key) is None):
+        blocks = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        if old.get(key) != new.get(key) and not blocks & ignored:
             changed.append(f"{key} was {old.get(key)}, is {new.get(key)}")
     return changed
 
