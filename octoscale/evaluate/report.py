@@ -174,7 +174,10 @@ def draw_roc_panel(
     """One panel of `draw_roc`: the curves of one mode, with their legend, at the resolutions given or all."""
     resolutions = resolutions or after.resolutions
     lowest_far = 1 / after.impostor_pairs  # one impostor pair
-    for resolution, color in zip(resolutions, shades(len(resolutions)), strict=True):
+    # Of all of them, so that a resolution has one colour in every panel.
+    colors = dict(zip(after.resolutions, shades(len(after.resolutions)), strict=True))
+    for resolution in resolutions:
+        color = colors[resolution]
         rates = f"{100 * after.scores[mode, resolution].equal_error_rate:.1f} %"
         if before is not None:
             rates = f"{100 * before.scores[mode, resolution].equal_error_rate:.1f} → {rates}"

@@ -100,6 +100,7 @@ def figure4_of(
     """Margins and batch sizes; see `figure4_cells`."""
     cells = figure4_cells(base, directory, margins, batch_sizes, equal_steps=equal_steps)
     sizes = tuple(dict.fromkeys(cell.config.global_batch_size for cell in cells))
+    names = {size: [cell.name for cell in cells if cell.config.global_batch_size == size] for size in sizes}
     columns = tuple(dict.fromkeys(cell.config.loss.margin for cell in cells))
 
     def draw(swept: Swept) -> Drawn | None:
@@ -118,8 +119,9 @@ def figure4_of(
         for size in sizes:
             by_margin = found.get(size, {})
             values = tuple(100 * by_margin[margin] if margin in by_margin else None for margin in columns)
+            label, failed = f"batch of {size:,}", all(name in swept.errors for name in names[size])
             lines.append(
-                Line(f"batch of {size:,}", values=values) if by_margin else Line(f"batch of {size:,}", "missing")
+                Line(label, values=values) if by_margin else Line(label, status="failed" if failed else "missing")
             )
         if before is not None:
             lines.append(Line("before fine-tuning", values=(100 * before,) * len(columns), compete=False))

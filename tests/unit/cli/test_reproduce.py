@@ -51,7 +51,7 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(call: Octoscale, config: Pa
     assert "euclidean_squared-normalized │ missing" in shown
 
 
-def test_finished_runs_are_drawn_and_named(call: Octoscale, config: Path, tmp_path: Path, finish: Finish) -> None:  # noqa: F811
+def test_finished_runs_are_drawn_and_named(call: Octoscale, config: Path, tmp_path: Path, finish: Finish) -> None:
     folder = tmp_path / "sweep"
     for cell in figure4_cells(load_config(config), str(folder), [1.0, 25.0], [64]):
         finish(cell, 0.9)
@@ -69,7 +69,7 @@ def test_finished_runs_are_drawn_and_named(call: Octoscale, config: Path, tmp_pa
     assert told[-1]["files"] == [f"{folder}/figure4.{end}" for end in ("png", "md", "csv")]
 
 
-def test_figures_2_and_3_share_their_run(call: Octoscale, config: Path, tmp_path: Path, finish: Finish) -> None:  # noqa: F811
+def test_figures_2_and_3_share_their_run(call: Octoscale, config: Path, tmp_path: Path, finish: Finish) -> None:
     folder = tmp_path / "sweep"
     finish(before_and_after_cell(load_config(config), str(folder)), 0.9)
     for figure in ("figure2", "figure3"):
@@ -78,7 +78,7 @@ def test_figures_2_and_3_share_their_run(call: Octoscale, config: Path, tmp_path
         assert (folder / f"{figure}.png").exists()
 
 
-def test_what_cannot_be_is_refused(call: Octoscale, config: Path, tmp_path: Path, finish: Finish) -> None:  # noqa: F811
+def test_what_cannot_be_is_refused(call: Octoscale, config: Path, tmp_path: Path, finish: Finish) -> None:
     refused(call("reproduce", "table4", config, "--margin", "0.3"), "--margin takes METRIC=MARGIN", "'0.3'")
     refused(call("reproduce", "figure3", config, "--installed"), "belong to --address")
     refused(call("reproduce", "figure3", config, "evaluate=null"), "evaluates nothing")

@@ -14,7 +14,7 @@ def test_its_error_is_its_message_and_its_events_are_handed_on(tmp_path: Path) -
     events: list[dict[str, Any]] = []
     absent = tmp_path / "absent.yaml"
     with pytest.raises(OctoscaleError, match=rf"exit code 1: cannot read the configuration {absent}"):
-        run_command(["config", "show", str(absent)], Interruption(), take=events.append, warn=lambda line: None)
+        run_command(["train", str(absent)], Interruption(), take=events.append, warn=lambda line: None)
     assert [event["event"] for event in events] == ["error"]
 
 

@@ -153,7 +153,7 @@ def test_figure_4_is_drawn_from_what_there_is(sweep_folder: str, finish: Finish)
     assert (first["row"], first["margin 1"], first["margin 25"]) == ("batch of 64", "80.0000", "90.0000")
     assert (second["row"], second["margin 1"], second["margin 25"]) == ("batch of 128", "85.0000", "")
     assert before["margin 25"] == "60.0000"
-    assert "| batch of 128 | 75.00 | **85.00** | – |" in table_of(wanted).to_markdown()
+    assert "| batch of 128 | **75.00** | **85.00** | – |" in table_of(wanted).to_markdown()
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_nothing_behind(sweep_folder: str, finish: Finish) -> None:
