@@ -44,10 +44,11 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, list[dict[str, Any]], 
 
 
 def wait_for_a_commit(process: "subprocess.Popen[str]", run: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not list((run / "checkpoints/commits").glob("*")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no commit in 120 s"
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
+            pytest.fail(f"no commit: {process.communicate()}")
         time.sleep(0.05)
 
 
@@ -56,6 +57,7 @@ def ends_of_cells(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_sweep_that_was_stopped_goes_on_and_one_that_fails_stops_no_other(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     # 24 identities: a batch of 64 cannot be made.
@@ -90,6 +92,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_one_that_fails_stops_no_other(conf
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_that_was_killed_is_gone_on_with_and_benchmarks_are_evaluated(config: Path, tmp_path: Path) -> None:
     values = yaml.safe_load(config.read_text())
     pairs = {key: values["evaluate"][key] for key in ("pairs", "images")}
