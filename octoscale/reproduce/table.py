@@ -119,10 +119,12 @@ def table4(
     Changes are since the first row of each part, and left out while that is missing. Of the network before the
     training there is a row above.
     """
-    done = {cell.name: found[cell.name] for cell in cells if found[cell.name].status == "finished"}
+    done = [cell for cell in cells if found[cell.name].status == "finished"]
     if not done:
         return None
-    compared = compare({name: by_step(one) for name, one in done.items()})[0]
+    # Where the benchmarks were not evaluated before a run, its own pairs must not stand for a benchmark of their name.
+    whole = {cell.name: cell.before or not cell.wanted_benchmarks for cell in done}
+    compared = compare({name: _by_step(found[name], before=before) for name, before in whole.items()})[0]
     start = next((row for row in compared.rows if row.step == 0), None)
     ends = {row.run: row for row in compared.rows if row.step > 0}
     parts = []
@@ -144,11 +146,12 @@ def table4(
     return Table(compared.title, compared.columns, tuple(parts))
 
 
-def by_step(found: Found) -> dict[str, dict[int, Evaluation]]:
+def _by_step(found: Found, *, before: bool) -> dict[str, dict[int, Evaluation]]:
     """The evaluations as `compare` takes them."""
     scores = {name: {evaluation.step: evaluation} for name, evaluation in found.after.items()}
-    for name, evaluation in found.before.items():
-        scores.setdefault(name, {})[evaluation.step] = evaluation
+    if before:
+        for name, evaluation in found.before.items():
+            scores.setdefault(name, {})[evaluation.step] = evaluation
     return scores
 
 
