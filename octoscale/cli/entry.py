@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import checkpoints, compare, data, embed, jobs, report, runs, watch, weights
+from octoscale.cli import checkpoints, compare, data, embed, jobs, report, reproduce, runs, watch, weights
 from octoscale.cli.console import errors, out, output_of
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
@@ -29,6 +29,7 @@ for command in (
     weights.export, runs.quickstart,
 ):  # fmt: skip
     app.command()(command)
+app.add_typer(reproduce.app, name="reproduce")
 app.add_typer(jobs_app, name="jobs")
 jobs_app.command("list")(jobs.jobs_list)
 jobs_app.command("status")(jobs.jobs_status)

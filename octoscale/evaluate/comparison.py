@@ -12,8 +12,8 @@ from octoscale.evaluate.config import Mode
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.kept import kept_scores, read_scores
 
-# Shown in a column of its own and never averaged: its pairs differ in resolution as they are.
-_CROSS_QUALITY = "xqlfw"
+# A data set that is shown in a column of its own and never averaged: its pairs differ in resolution as they are.
+CROSS_QUALITY = "xqlfw"
 _LFW = "lfw"
 
 # By data set and step.
@@ -86,7 +86,7 @@ def compare(runs: Mapping[str, Scores]) -> list[ComparedTable]:
         raise OctoscaleError(f"the runs were evaluated on different data sets: {sets}; evaluate them on the same")
     moments = {run: _moments(run, {name: scores[name] for name in common}) for run, scores in runs.items()}
     every = [found for steps in moments.values() for sets in steps.values() for found in sets.values()]
-    averaged = [name for name in common if name != _CROSS_QUALITY]
+    averaged = [name for name in common if name != CROSS_QUALITY]
     tables = []
     titles: dict[Mode, str] = {"cross": "Cross-resolution", "same": "Same resolution"}
     for mode, title in titles.items():
@@ -138,8 +138,8 @@ def _columns(mode: Mode, sets: Sequence[str], resolutions: Sequence[int], common
     for resolution in resolutions:
         columns[f"{resolution} px"] = [(name, mode, resolution) for name in sets]
     columns["mean"] = [(name, mode, resolution) for resolution in resolutions for name in sets]
-    if mode == "cross" and _CROSS_QUALITY in common:
-        columns["XQLFW"] = [(_CROSS_QUALITY, mode, resolutions[-1])]
+    if mode == "cross" and CROSS_QUALITY in common:
+        columns["XQLFW"] = [(CROSS_QUALITY, mode, resolutions[-1])]
     return columns
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, PercentFormatter
@@ -16,13 +15,10 @@ from rich.text import Text
 from octoscale.evaluate.config import Mode
 from octoscale.evaluate.curves import fewest_impostors
 from octoscale.evaluate.evaluation import Evaluation, Score
+from octoscale.evaluate.style import AFTER, BEFORE, DASHES, INK, shades, tidy
 
 TITLES: dict[Mode, str] = {"cross": "cross-resolution", "same": "same resolution"}
 _MEANING: dict[Mode, str] = {"cross": "second image of each pair degraded", "same": "both images degraded"}
-# Okabe and Ito's colours, which the colour-blind can tell apart; `before` also differs in its dashes.
-_BEFORE, _AFTER = "#7a7f87", "#0072b2"
-_DASHES = (0, (4, 2))
-_INK, _GRID = "#22262b", "#e3e6ea"
 
 
 def render(evaluation: Evaluation, baseline: Evaluation | None = None) -> RenderableType:
@@ -108,8 +104,8 @@ def draw_accuracy_by_resolution(before: Evaluation, after: Evaluation, path: str
     panels = figure.subplots(1, len(after.modes), sharey=True, squeeze=False)[0]
     lowest = min(score.accuracy for evaluation in (before, after) for score in evaluation.scores.values())
     for axes, mode in zip(panels, after.modes, strict=True):
-        _tidy(axes, title=TITLES[mode], subtitle=_MEANING[mode])
-        lines = {"before": (before, _BEFORE, _DASHES), "after": (after, _AFTER, "solid")}
+        tidy(axes, title=TITLES[mode], subtitle=_MEANING[mode])
+        lines = {"before": (before, BEFORE, DASHES), "after": (after, AFTER, "solid")}
         for label, (evaluation, color, style) in lines.items():
             percentages = _percentages(evaluation, mode)
             axes.plot(
@@ -122,17 +118,17 @@ def draw_accuracy_by_resolution(before: Evaluation, after: Evaluation, path: str
         axes.set_xscale("log")
         axes.set_xticks(after.resolutions, [f"{resolution}" for resolution in after.resolutions])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("image resolution, px", color=_INK)
+        axes.set_xlabel("image resolution, px", color=INK)
         axes.margins(x=0.11)
-        axes.legend(loc="lower right", frameon=False, labelcolor=_INK)
+        axes.legend(loc="lower right", frameon=False, labelcolor=INK)
     panels[0].set_ylim(min(50.0, 100 * lowest) - 4, 103)
-    panels[0].set_ylabel("10-fold accuracy, %", color=_INK)
+    panels[0].set_ylabel("10-fold accuracy, %", color=INK)
     figure.savefig(path, dpi=160)
 
 
 def _write_values(axes: Any, resolution: int, before: float, after: float) -> None:
     """Both values beside their points, where a rising line leaves room; equal values once."""
-    texts = {after: _AFTER} if f"{before:.3f}" == f"{after:.3f}" else {before: _BEFORE, after: _AFTER}
+    texts = {after: AFTER} if f"{before:.3f}" == f"{after:.3f}" else {before: BEFORE, after: AFTER}
     for value, color in texts.items():
         side = 1 if value == max(texts) else -1  # the higher up and left, the lower down and right
         axes.annotate(
@@ -156,34 +152,52 @@ def draw_roc(
     modes = modes or after.modes
     figure = Figure(figsize=(5.6 * len(modes) + 0.4, 5.4), layout="constrained")
     panels = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
-    lowest_far = 1 / after.impostor_pairs  # one impostor pair
     for axes, mode in zip(panels, modes, strict=True):
-        _tidy(axes, title=TITLES[mode], subtitle=_MEANING[mode])
-        for resolution, color in zip(after.resolutions, _shades(len(after.resolutions)), strict=True):
-            rates = f"{100 * after.scores[mode, resolution].equal_error_rate:.1f} %"
-            if before is not None:
-                rates = f"{100 * before.scores[mode, resolution].equal_error_rate:.1f} → {rates}"
-                _draw_curve(axes, before.scores[mode, resolution], lowest_far, color=color, linestyle=_DASHES)
-            label = f"{resolution} px, EER {rates}"
-            _draw_curve(axes, after.scores[mode, resolution], lowest_far, color=color, linewidth=2, label=label)
-        grid = np.geomspace(lowest_far, 1, 400)
-        axes.plot(grid, 1 - grid, color=_INK, linestyle="dotted", label="equal error rate")
-        axes.set_xscale("log")
-        axes.set_xlim(lowest_far, 1)
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_xlabel("false accept rate", color=_INK)
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=9, frameon=False, labelcolor=_INK
-        )
-    panels[0].set_ylabel("true accept rate", color=_INK)
+        tidy(axes, title=TITLES[mode], subtitle=_MEANING[mode])
+        draw_roc_panel(axes, after, mode, before=before)
+    panels[0].set_ylabel("true accept rate", color=INK)
     if before is not None:
-        styles = (("before", _DASHES, 1.4), ("after", "solid", 2.0))
-        lines = [
-            Line2D([], [], color=_INK, linestyle=style, linewidth=width, label=label) for label, style, width in styles
-        ]
-        figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, labelcolor=_INK)
+        figure.legend(
+            handles=before_and_after_lines(), loc="outside lower center", ncols=2, frameon=False, labelcolor=INK
+        )
     figure.savefig(path, dpi=160)
+
+
+def draw_roc_panel(
+    axes: Any,
+    after: Evaluation,
+    mode: Mode,
+    *,
+    before: Evaluation | None = None,
+    resolutions: Sequence[int] | None = None,
+) -> None:
+    """One panel of `draw_roc`: the curves of one mode, with their legend, at the resolutions given or all."""
+    resolutions = resolutions or after.resolutions
+    lowest_far = 1 / after.impostor_pairs  # one impostor pair
+    # Of all of them, so that a resolution has one colour in every panel.
+    colors = dict(zip(after.resolutions, shades(len(after.resolutions)), strict=True))
+    for resolution in resolutions:
+        color = colors[resolution]
+        rates = f"{100 * after.scores[mode, resolution].equal_error_rate:.1f} %"
+        if before is not None:
+            rates = f"{100 * before.scores[mode, resolution].equal_error_rate:.1f} → {rates}"
+            _draw_curve(axes, before.scores[mode, resolution], lowest_far, color=color, linestyle=DASHES)
+        label = f"{resolution} px, EER {rates}"
+        _draw_curve(axes, after.scores[mode, resolution], lowest_far, color=color, linewidth=2, label=label)
+    grid = np.geomspace(lowest_far, 1, 400)
+    axes.plot(grid, 1 - grid, color=INK, linestyle="dotted", label="equal error rate")
+    axes.set_xscale("log")
+    axes.set_xlim(lowest_far, 1)
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("false accept rate", color=INK)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=9, frameon=False, labelcolor=INK)
+
+
+def before_and_after_lines() -> list[Line2D]:
+    """What dashed and solid lines mean, for a figure's legend."""
+    styles = (("before", DASHES, 1.4), ("after", "solid", 2.0))
+    return [Line2D([], [], color=INK, linestyle=style, linewidth=width, label=label) for label, style, width in styles]
 
 
 def _draw_curve(axes: Any, score: Score, lowest_far: float, **style: Any) -> None:
@@ -191,18 +205,3 @@ def _draw_curve(axes: Any, score: Score, lowest_far: float, **style: Any) -> Non
     # What lies left of the axis: only the point that holds at its start.
     shown = np.append(far[1:] > lowest_far * (1 + 1e-9), True)
     axes.step(far[shown].clip(lowest_far), tar[shown], where="post", **{"linewidth": 1.4, **style})
-
-
-def _shades(count: int) -> list[Any]:
-    """Colours from dark to bright that keep their order for the colour-blind and in grey."""
-    return list(colormaps["plasma"](np.linspace(0.05, 0.82, count)))
-
-
-def _tidy(axes: Any, *, title: str, subtitle: str) -> None:
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK, pad=22)
-    axes.text(0, 1.025, subtitle, transform=axes.transAxes, fontsize=9.5, color=_BEFORE)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=_INK, length=0)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)

@@ -10,7 +10,7 @@ PACKAGE = Path(octoscale.__file__).parent
 # From the top down. A module may import what is on a lower line, and siblings on its own line inside one package.
 LAYERS = [
     ["cli"],
-    ["quickstart", "doctor"],
+    ["quickstart", "doctor", "reproduce"],
     ["orchestrate", "report"],
     ["train", "showcase", "noise", "top"],
     ["trained"],

@@ -1,0 +1,27 @@
+"""How the pictures of evaluations look."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; `before` also differs in its dashes.
+BEFORE, AFTER = "#7a7f87", "#0072b2"
+DASHES = (0, (4, 2))
+INK, GRID = "#22262b", "#e3e6ea"
+
+
+def shades(count: int) -> list[Any]:
+    """Colours from dark to bright that keep their order for the colour-blind and in grey."""
+    return list(colormaps["plasma"](np.linspace(0.05, 0.82, count)))
+
+
+def tidy(axes: Any, *, title: str, subtitle: str) -> None:
+    """Title and subtitle above the panel, a light grid, no frame."""
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=22)
+    axes.text(0, 1.025, subtitle, transform=axes.transAxes, fontsize=9.5, color=BEFORE)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", colors=INK, length=0)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,119 @@
+"""Cells as jobs of a Ray cluster that is somewhere else."""
+
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from octoscale.errors import EXIT_INTERRUPTED, OctoscaleError
+from octoscale.interruption import Interruption
+from octoscale.orchestrate.jobs import JobServer, submit_and_follow
+from octoscale.orchestrate.submission import JobPlan, plan_job
+from octoscale.reproduce.cells import Cell
+from octoscale.reproduce.process import StoppedError
+
+logger = logging.getLogger(__name__)
+
+_STEP = re.compile(r"  step ([\d,]+) of ([\d,]+)  ")
+_LOOK_SECONDS = 0.5
+_LINES_KEPT = 20
+
+
+class TrainOnCluster:
+    """`Train` by the cluster's job server, whose address is given."""
+
+    def __init__(
+        self,
+        address: str,
+        cells: Sequence[Cell],
+        *,
+        env: Sequence[str],
+        secrets: Sequence[str],
+        installed: bool,
+        max_resubmissions: int,
+    ) -> None:
+        """See `plan_job` and `submit_and_follow`.
+
+        Raises:
+            OctoscaleError: nobody answers at the address, or a cell cannot be a job, such as for a path that the
+                nodes do not see.
+        """
+        self._plans = {
+            cell.name: plan_job(cell.config, env=env, secrets=secrets, installed=installed) for cell in cells
+        }
+        self._address = JobServer(address).address
+        self._max_resubmissions = max_resubmissions
+
+    def __call__(self, cell: Cell, file: Path, wish: Interruption, show: Callable[[int, int], None]) -> None:
+        """See `Train`. A job that an earlier command has left running is followed. `wish` stops the job."""
+        plan, log = self._plans[cell.name], _Log(show)
+        # One for each thread: its connections are not to be shared.
+        server = JobServer(self._address)
+        running = [job for job in server.jobs() if job.run == plan.run and not job.is_over]
+        with _stopped_at(wish, self._address, plan):
+            if running:
+                logger.info("%s: goes on as %s", cell.name, running[0].id)
+                job = server.follow(running[0].id, log.write)
+            else:
+                job = submit_and_follow(
+                    server, plan, max_resubmissions=self._max_resubmissions, write=log.write,
+                    tell=lambda text: logger.info("%s: %s", cell.name, text),
+                )  # fmt: skip
+        if job.end_code == 0:
+            return
+        if job.status == "STOPPED" or job.end_code == EXIT_INTERRUPTED:
+            raise StoppedError
+        raise OctoscaleError(f"{job.id} {job.status.lower()}, exit code {job.end_code}: {log.cause or job.cause}")
+
+
+class _Log:
+    """The job's log as it comes: the steps are shown, the message of its end is kept."""
+
+    def __init__(self, show: Callable[[int, int], None]) -> None:
+        self._show = show
+        self._rest = ""
+        self._last = deque[str](maxlen=_LINES_KEPT)
+
+    def write(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if found := _STEP.search(line):
+                done, total = (int(number.replace(",", "")) for number in found.groups())
+                self._show(done, total)
+            if line.strip():
+                self._last.append(line.rstrip())
+
+    @property
+    def cause(self) -> str:
+        """From the error on, else the last line."""
+        lines = list(self._last)
+        errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+        return "\n".join(lines[errors[-1] :]).removeprefix("error: ") if errors else "".join(lines[-1:])
+
+
+@contextmanager
+def _stopped_at(wish: Interruption, address: str, plan: JobPlan) -> Iterator[None]:
+    """While the block runs, `wish` stops the run's job, which commits first."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            if wish.asked:
+                try:
+                    JobServer(address).stop(plan.run)
+                except OctoscaleError as error:
+                    # Not there yet, or over: asked again, or the block ends.
+                    logger.debug("%s is not stopped: %s", plan.run, error)
+                else:
+                    return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,134 @@
+"""How far a cell is, and what it has found: read from its directory alone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+from octoscale.config import Config, parse_config
+from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.evaluation import Evaluation
+from octoscale.reproduce.cells import Cell
+
+Status = Literal["missing", "unfinished", "finished"]
+
+# What does not change what a run finds: where and how it runs.
+_HOW = frozenset(
+    {
+        "directory", "storage", "checkpoint", "resilience", "telemetry",
+        "data.cache_dir", "data.cache_bytes", "data.workers",
+    }
+)  # fmt: skip
+# Left open, these are what the weights say; the run has written that down.
+_SAID_BY_WEIGHTS = frozenset({"model.dialect", "model.preprocessing", "model.batch_norm_epsilon"})
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a cell.
+
+    Attributes:
+        trained: the run has its configured length, and its weights are written.
+        before, after: evaluations of the network that it started from and of the final one, by data set.
+        lacking_before, lacking_after: benchmarks that are wanted and were not evaluated.
+    """
+
+    trained: bool = False
+    before: Mapping[str, Evaluation] = field(default_factory=dict)
+    after: Mapping[str, Evaluation] = field(default_factory=dict)
+    lacking_before: tuple[str, ...] = ()
+    lacking_after: tuple[str, ...] = ()
+    started: bool = False
+
+    @property
+    def status(self) -> Status:
+        if self.trained and not self.lacking_before and not self.lacking_after:
+            return "finished"
+        return "unfinished" if self.started else "missing"
+
+
+def look(cell: Cell) -> Found:
+    """What there is of `cell`.
+
+    Raises:
+        OctoscaleError: its directory holds a run with other settings, or cannot be read.
+    """
+    config = cell.config
+    store = Store(config.directory, config.storage)
+    names = [*store.list("evaluations"), *store.list("benchmarks")]
+    if not store.exists("config.yaml"):
+        return Found(lacking_before=cell.wanted_benchmarks if cell.before else (), lacking_after=cell.wanted_benchmarks)
+    _check_same(store, cell)
+    own = {int(name.rpartition("/")[2].removesuffix(".json")): name for name in names if name.startswith("evaluations")}
+    last = max(own, default=0)
+    trained = last > 0 and config.steps in (None, last) and store.exists("weights.pt")
+    kept = {
+        (name, step): f"benchmarks/{name}/{step:08d}.json"
+        for name in cell.wanted_benchmarks
+        for step in (0, last)
+        if f"benchmarks/{name}/{step:08d}.json" in names
+    }
+    before, after = {}, {}
+    if 0 in own:
+        before = _read(store, [own[0], *(name for (_, step), name in kept.items() if step == 0)])
+    if trained:
+        after = _read(store, [own[last], *(name for (_, step), name in kept.items() if step == last)])
+    return Found(
+        trained=trained,
+        before=before,
+        after=after,
+        lacking_before=tuple(name for name in cell.wanted_benchmarks if cell.before and (name, 0) not in kept),
+        lacking_after=tuple(name for name in cell.wanted_benchmarks if (name, last) not in kept or not trained),
+        started=True,
+    )
+
+
+def differences(stored: Config, wanted: Config) -> list[str]:
+    """What a run was made with and is not wanted now, among what changes its result; relative paths are from here."""
+    old, new = (dict(_flat(config.with_absolute_paths().model_dump(mode="json"))) for config in (stored, wanted))
+    ignored = _HOW | {key for key in _SAID_BY_WEIGHTS if key in new and new[key] is None}
+    changed = []
+    for key in sorted(old.keys() | new.keys()):
+        parts = key.split(".")
+        blocks = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+        if old.get(key) != new.get(key) and not blocks & ignored:
+            changed.append(f"{key} was {old.get(key)}, is {new.get(key)}")
+    return changed
+
+
+def _check_same(store: Store, cell: Cell) -> None:
+    where = f"{store.url.rstrip('/')}/config.yaml"
+    try:
+        values = yaml.safe_load(store.read("config.yaml"))
+    except yaml.YAMLError as error:
+        raise OctoscaleError(f"{where} is not valid YAML; give another --directory") from error
+    if not isinstance(values, dict):
+        raise OctoscaleError(f"{where} is no configuration; give another --directory")
+    changed = differences(parse_config(values, source=where), cell.config)
+    if changed:
+        raise OctoscaleError(
+            f"{store.url} holds a run with other settings ({'; '.join(changed)}): give another --directory, or set "
+            "these back"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read(store: Store, names: list[str]) -> dict[str, Evaluation]:
+    """By data set; the run's own pairs under the name of their protocol."""
+    found = {}
+    for name, text in zip(names, store.read_many(names), strict=True):
+        try:
+            evaluation = Evaluation.from_json(text.decode(errors="replace"))
+        except OctoscaleError as error:
+            raise OctoscaleError(f"{store.url.rstrip('/')}/{name} is {error}") from error
+        found[evaluation.name or evaluation.protocol] = evaluation
+    return found
