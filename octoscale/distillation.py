@@ -1,7 +1,5 @@
 """Ties embeddings to those of the network before its fine-tuning, so that it unlearns nothing."""
 
-from collections.abc import Callable
-
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -10,18 +8,15 @@ from octoscale.distributed.engine import AUTOCAST_DTYPE, Precision
 from octoscale.loss.distance import Metric, project
 from octoscale.settings import Settings
 
-# From the Euclidean distance of what is projected (paper, Eq. 2-4).
-_AS: dict[Metric, Callable[[Tensor], Tensor]] = {
-    "euclidean": lambda distance: distance,
-    "euclidean_squared": torch.square,
-    "cosine": lambda distance: distance.square() / 2,
-}
+# Of the target's norm: what half precision makes of equal embeddings. Nearer than this a Euclidean distance counts as
+# its square, or rounding noise would get gradients as long as a real difference.
+_NOISE = 0.01
 
 
 class DistillationConfig(Settings):
     """Weights of the distances of a high and of a low embedding to the teacher's of the same image at high resolution.
 
-    `cosine` leaves the norms free, the others keep the teacher's.
+    `cosine` leaves the norms free, the others keep the teacher's. `euclidean` is smooth below 1 % of the target's norm.
     """
 
     metric: Metric = "cosine"
@@ -50,18 +45,26 @@ class Teacher:
 
 
 def distill(embeddings: Tensor, targets: Tensor, config: DistillationConfig) -> Tensor:
-    """The weighted mean distance of embeddings to the teacher's: a scalar [] in fp32, with gradient.
+    """The weighted mean distance of embeddings to the teacher's: a scalar [] in fp32 (fp64 for fp64), with gradient.
 
     Args:
         embeddings: [2, n, d], high and low.
         targets: [n, d], the teacher's of the same images at high resolution.
     """
-    wanted = project(targets.float(), metric=config.metric, normalize=False)
-    total = embeddings.new_zeros((), dtype=torch.float32)
+    wide = torch.promote_types(embeddings.dtype, torch.float32)
+    wanted = project(targets.to(wide), metric=config.metric, normalize=False)
+    total = embeddings.new_zeros((), dtype=wide)
     for weight, side in zip((config.high, config.low), embeddings, strict=True):
         if weight:
-            found = project(side.float(), metric=config.metric, normalize=False)
-            # Its gradient is 0, not infinite, where the two are the same: before the first step all high ones are.
-            distance = torch.linalg.vector_norm(found - wanted, dim=1)
-            total = total + weight * _AS[config.metric](distance).mean()
+            found = project(side.to(wide), metric=config.metric, normalize=False)
+            total = total + weight * _distances(found, wanted, config.metric).mean()
     return total
+
+
+def _distances(found: Tensor, wanted: Tensor, metric: Metric) -> Tensor:
+    """Of projected rows (paper, Eq. 2-4): [n]."""
+    squared: Tensor = (found - wanted).square().sum(1)
+    if metric == "euclidean":
+        noise: Tensor = _NOISE * torch.linalg.vector_norm(wanted, dim=1)
+        return (squared + noise.square()).sqrt() - noise
+    return squared / 2 if metric == "cosine" else squared

@@ -2,6 +2,7 @@
 
 import logging
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 import octoscale
 from octoscale.checkpoint import Checkpoints, DamagedError, Position
 from octoscale.config import Config
-from octoscale.data.index import Index
+from octoscale.data.index import Index, file_sha256
 from octoscale.distributed.engine import Engine
 from octoscale.errors import OctoscaleError
 from octoscale.telemetry.metrics import Metrics
@@ -29,6 +30,7 @@ def run_record(config: Config, index: Index) -> dict[str, Any]:
             "global_batch_size": config.global_batch_size,
             "model.name": config.model.name,
             "optimizer.name": config.optimizer.name,
+            **_teacher(config),
         },
         "config": config.model_dump(mode="json"),
         "versions": {
@@ -38,6 +40,13 @@ def run_record(config: Config, index: Index) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+
+
+def _teacher(config: Config) -> dict[str, str]:
+    """Which network a distillation learns from: read anew by every attempt, it must stay the same."""
+    if config.distillation is None:
+        return {}
+    return {"distillation's teacher (SHA-256)": file_sha256(Path(config.model.weights or config.model.name))}
 
 
 def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any], metrics: Metrics) -> Position:
@@ -69,9 +78,9 @@ def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any], met
 
 
 def _check_same_run(committed: dict[str, Any], wanted: dict[str, Any], url: str) -> None:
-    different = [key for key, value in wanted.items() if committed.get(key) != value]
+    different = [key for key, value in wanted.items() if key in committed and committed[key] != value]
     if different:
-        changes = "; ".join(f"{key} was {committed.get(key)}, is {wanted[key]}" for key in different)
+        changes = "; ".join(f"{key} was {committed[key]}, is {wanted[key]}" for key in different)
         raise OctoscaleError(
             f"{url} holds another run ({changes}): a run can only go on with its own data and geometry; "
             "give this one a `directory` of its own, or set these back"

@@ -18,8 +18,9 @@ from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.feed import feed, open_data
 from octoscale.journal import read_journal
+from octoscale.models import load, save_weights
 from octoscale.step import training_step
-from octoscale.train import build_engine, build_network, train
+from octoscale.train import build_engine, build_network, build_teacher, train
 from tests.distributed.ranks import loopback, on_ranks
 
 
@@ -27,17 +28,35 @@ def three_steps_in_double_precision(world: World, values: dict[str, Any]) -> dic
     config = parse_config(values, source="of the test")
     network = build_network(config, world).double()
     engine = build_engine(config, network, world)
+    teacher = build_teacher(config, world)
     results = []
     with feed(config, open_data(config), world, Position()) as batches:
         for planned in islice(batches, 3):
             results.append(
-                training_step(planned.batch, engine, config.step, world, seed=config.seed, epoch=0, learning_rate=1e-2)
+                training_step(
+                    planned.batch,
+                    engine,
+                    config.step,
+                    world,
+                    seed=config.seed,
+                    epoch=0,
+                    learning_rate=1e-2,
+                    teacher=teacher,
+                )
             )
     return {"results": results, "parameters": {name: p.detach() for name, p in network.named_parameters()}}
 
 
-def test_three_steps_on_two_ranks_equal_three_on_one(tmp_path: Path, small_run: Any) -> None:
-    values = small_run(tmp_path, model={"batch_norm": "frozen"}, optimizer={"name": "sgd"})
+@pytest.mark.parametrize("distillation", [None, {"high": 2.0, "low": 3.0}])
+def test_three_steps_on_two_ranks_equal_three_on_one(
+    tmp_path: Path, small_run: Any, distillation: dict[str, float] | None
+) -> None:
+    torch.manual_seed(1)
+    save_weights(load("tiny", embedding_dim=16), tmp_path / "weights.pt")
+    values = small_run(
+        tmp_path, model={"batch_norm": "frozen", "weights": str(tmp_path / "weights.pt")}, optimizer={"name": "sgd"},
+        distillation=distillation,
+    )  # fmt: skip
     alone = three_steps_in_double_precision(World(), values)
     first, second = on_ranks(2, three_steps_in_double_precision, values)
     assert first["results"] == second["results"]
@@ -46,6 +65,8 @@ def test_three_steps_on_two_ranks_equal_three_on_one(tmp_path: Path, small_run: 
         assert found.loss == pytest.approx(expected.loss, rel=1e-6)
         assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-9)
         assert found.embedding_norm == pytest.approx(expected.embedding_norm, rel=1e-6)
+        assert (found.distillation is None) == (distillation is None)
+        assert (found.distillation or 0) == pytest.approx(expected.distillation or 0, rel=1e-6)
     for name, expected in alone["parameters"].items():
         assert torch.equal(first["parameters"][name], second["parameters"][name])
         # Sums in another order, three steps long.

@@ -69,11 +69,17 @@ def one_step(config: Config, batch: Batch) -> tuple[StepResult, list[Tensor]]:
     return result, [parameter.detach() for parameter in network.parameters()]
 
 
+def smooth_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Like the Euclidean distance far away, like its square within 1 % of the target's norm."""
+    noise = 0.01 * y.norm()
+    return torch.sqrt(((x - y) ** 2).sum() + noise**2) - noise
+
+
 def plain_distance(metric: str, a: Tensor, b: Tensor) -> Tensor:
     """One image after the other."""
     found = {
         "cosine": lambda x, y: 1 - F.cosine_similarity(x, y, dim=0),
-        "euclidean": lambda x, y: torch.sqrt(((x - y) ** 2).sum()),
+        "euclidean": smooth_distance,
         "euclidean_squared": lambda x, y: ((x - y) ** 2).sum(),
     }[metric]
     return torch.stack([found(x, y) for x, y in zip(a, b, strict=True)]).mean()
@@ -95,6 +101,19 @@ def test_it_is_the_weighted_mean_distance(metric: Any, high: float, low: float) 
 
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(gradient, slope)
+
+
+def test_rounding_noise_gets_no_gradient_as_long_as_a_difference() -> None:
+    """Student and teacher embed in batches of other sizes, and so to other last bits."""
+    targets = torch.randn(64, 16, generator=torch.Generator().manual_seed(4))
+    slopes = {}
+    for name, near in (("noise", 1e-6), ("difference", 1.0)):
+        offset = near * torch.randn(64, 16, generator=torch.Generator().manual_seed(5))
+        embeddings = (targets + offset).expand(2, -1, -1).clone().requires_grad_()
+        found = distill(embeddings, targets, DistillationConfig(metric="euclidean", high=1.0))
+        slopes[name] = torch.autograd.grad(found, embeddings)[0].norm()
+
+    assert slopes["noise"] < 1e-3 * slopes["difference"]
 
 
 def test_at_its_target_it_is_flat() -> None:
@@ -139,17 +158,22 @@ def test_without_it_a_step_has_no_share_of_it(small_run: SmallRun, weights: Path
     assert one_step(config_of(small_run, weights), batch)[0].distillation is None
 
 
-def test_the_teacher_is_not_trained(small_run: SmallRun, weights: Path) -> None:
-    config = config_of(small_run, weights, distillation={"low": 1.0})
+def test_the_teacher_is_not_trained(small_run: SmallRun, weights: Path, batch: Batch) -> None:
+    values = small_run("run", global_batch_size=8, model={"weights": str(weights), "batch_norm": "chunk"})
+    config = parse_config({**values, "distillation": {"low": 1.0}}, source="of the test")
     teacher = build_teacher(config, World())
     assert isinstance(teacher, Teacher)
-    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    first = teacher.embed(batch.high)
+    network = build_network(config, World())
+    engine = build_engine(config, network, World())
+    settings: dict[str, Any] = {"seed": 7, "epoch": 0, "learning_rate": 0.1}
 
-    first = teacher.embed(images)
+    training_step(batch, engine, config.step, World(), **settings, teacher=teacher)
 
+    with torch.no_grad():
+        assert not torch.equal(network.eval()(batch.high), first)
+    assert torch.equal(teacher.embed(batch.high), first)
     assert not first.requires_grad
-    # Running statistics, and so the answers, stay.
-    assert torch.equal(teacher.embed(images), first)
 
 
 def test_a_resumed_run_has_the_same_teacher(small_run: SmallRun, weights: Path, tmp_path: Path) -> None:
@@ -162,6 +186,19 @@ def test_a_resumed_run_has_the_same_teacher(small_run: SmallRun, weights: Path, 
     whole, resumed = (read_journal(Store(str(tmp_path / name))) for name in ("whole", "resumed"))
     assert [line.result for line in whole] == [line.result for line in resumed]
     assert all((line.result.distillation or 0) > 0 for line in whole)
+
+
+def test_a_run_does_not_go_on_with_another_teacher(small_run: SmallRun, weights: Path, tmp_path: Path) -> None:
+    def run(steps: int) -> None:
+        values = small_run(tmp_path / "run", steps=steps, model={"weights": str(weights)}, distillation={"high": 1.0})
+        train(parse_config(values, source="of the test"), World(), quiet=True)
+
+    run(2)
+    torch.manual_seed(3)
+    save_weights(load("tiny", embedding_dim=16), weights)
+
+    with pytest.raises(OctoscaleError, match=r"teacher \(SHA-256\) was \w{64}, is \w{64}"):
+        run(4)
 
 
 @pytest.mark.parametrize(

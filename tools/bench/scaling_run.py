@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
     if config.optimizer.name != "adamw" or config.engine != "ddp" or config.model.activation_checkpointing:
         parser.error("the model knows AdamW and DDP, and networks that keep their activations")
+    if config.distillation or len(config.loss.terms) < 4 or config.loss.negatives != "hardest":
+        parser.error("the model knows the octuplet loss of four terms with hardest negatives, and no distillation")
     device = calibrated(network_cost("iresnet50"))[DEVICES[given.device]]
     print("\n".join(figures(config, device, *DATA[given.data])))
 
