@@ -1,5 +1,6 @@
 """Runs the cells that are not finished, one after the other or a few at a time; one that fails stops no other."""
 
+import json
 import logging
 import signal
 import tempfile
@@ -109,12 +110,16 @@ def _run(cell: Cell, found: Found, train: Train, wish: Interruption, show: ShowS
         file.write_text(cell.config.to_yaml())
         if not found.trained:
             train(cell, file, wish, lambda done, total: show(cell.name, done, total))
-        # The run's newest network, and the one that its configuration starts from.
-        for target, lacking in ((cell.config.directory, found.lacking_after), (str(file), found.lacking_before)):
+        # The run's newest network, and the one that its configuration starts from. What the run has written down may
+        # name fewer benchmarks than are wanted now.
+        here = [f"{key}={json.dumps(cell.config.model_dump(mode='json')[key])}" for key in ("storage", "evaluate")]
+        for target, lacking in (
+            ([cell.config.directory, *here], found.lacking_after), ([str(file)], found.lacking_before),
+        ):  # fmt: skip
             if lacking:
                 options = [part for name in lacking for part in ("--benchmark", name)]
                 run_command(
-                    ["evaluate", target, *options, "--keep"], wish,
+                    ["evaluate", *target, *options, "--keep"], wish,
                     take=partial(_show_progress, cell.name, show), warn=partial(_warn, cell.name),
                 )  # fmt: skip
 
