@@ -158,9 +158,7 @@ def test_an_endpoint_in_the_configuration_alone_is_enough(
 
     assert code == 0, err
     store = Store(f"{s3_url}/sweep", storage)
-    assert [name for name in store.list("octuplet/benchmarks")] == [
-        f"octuplet/benchmarks/calfw/{step:08d}.json" for step in (0, 4)
-    ]
+    assert store.list("octuplet/benchmarks") == [f"octuplet/benchmarks/calfw/{step:08d}.json" for step in (0, 4)]
     assert store.exists("figure3.png")
 
 
