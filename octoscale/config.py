@@ -157,6 +157,26 @@ def parse_config(values: dict[str, Any], *, source: str, overrides: Sequence[str
         raise OctoscaleError(f"the configuration {source} does not fit:\n{problems}") from error
 
 
+def storage_of(overrides: Sequence[str]) -> StorageConfig | None:
+    """The `storage` block that overrides alone make; None where they say nothing of it.
+
+    Raises:
+        OctoscaleError: one of its values does not fit.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        if override.partition("=")[0].partition(".")[0] == "storage":
+            _apply(values, override)
+    try:
+        return _StorageAlone.model_validate(values).storage
+    except ValidationError as error:
+        raise OctoscaleError(f"{'; '.join(_explain(error))}") from error
+
+
+class _StorageAlone(Settings):
+    storage: StorageConfig | None = None
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:

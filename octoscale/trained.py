@@ -8,8 +8,9 @@ import torch
 import yaml
 
 from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, best_of
-from octoscale.config import Config, load_config, parse_config
+from octoscale.config import Config, load_config, parse_config, storage_of
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.models import FaceNetwork, load, read_weights
@@ -29,7 +30,7 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
 
     Args:
         target: a ``.yaml`` file (the network before training), or a URL that holds commits.
-        overrides: ``key.sub=value``, as `load_config` takes them.
+        overrides: ``key.sub=value``, as `load_config` takes them. Those of ``storage`` are how a run is reached too.
         best: of a run, the commit with the best evaluation instead of the newest.
         step: of a run, the commit of this step.
 
@@ -48,7 +49,7 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
             raise OctoscaleError(
                 f"{override!r} would change the network that the run {target} has trained; leave it out"
             )
-    for checkpoints in places_with_commits(target):
+    for checkpoints in places_with_commits(target, storage_of(overrides)):
         url = checkpoints.store.url
         commits = [commit for commit in checkpoints.commits() if step in (None, commit.step)]
         commit = best_of(commits) if best else (commits[-1] if commits else None)
@@ -70,27 +71,31 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
     )
 
 
-def places_with_commits(target: str) -> Iterator[Checkpoints]:
-    """The checkpoints, to be read, of a run's directory or of a URL that holds commits."""
-    for url in _places(target):
+def places_with_commits(target: str, storage: StorageConfig | None = None) -> Iterator[Checkpoints]:
+    """The checkpoints, to be read, of a run's directory or of a URL that holds commits.
+
+    Args:
+        storage: how they are reached. None: by the defaults, and where the run's configuration names a place of its
+            commits, as it says.
+    """
+    for url, reached in _places(target, storage):
         # Only read, so what the configuration says about keeping does not matter.
-        checkpoints = Checkpoints(url, World(), CheckpointConfig())
+        checkpoints = Checkpoints(url, World(), CheckpointConfig(), reached)
         if checkpoints.store.exists():
             found = checkpoints.listing()
             if found.commits or found.fenced or found.senseless:
                 yield checkpoints
 
 
-def _places(target: str) -> Iterator[str]:
+def _places(target: str, storage: StorageConfig | None) -> Iterator[tuple[str, StorageConfig | None]]:
     """Where a run's commits may be: here, in its directory, or where its configuration put them."""
-    yield target
-    yield f"{target.rstrip('/')}/checkpoints"
-    store = Store(target)
+    yield target, storage
+    yield f"{target.rstrip('/')}/checkpoints", storage
+    store = Store(target, storage or StorageConfig())
     if store.exists("config.yaml"):
-        values = yaml.safe_load(store.read("config.yaml"))
-        configured = parse_config(values, source=f"{target}/config.yaml").checkpoint.url
-        if configured is not None:
-            yield configured
+        config = parse_config(yaml.safe_load(store.read("config.yaml")), source=f"{target}/config.yaml")
+        if config.checkpoint.url is not None:
+            yield config.checkpoint.url, storage or config.storage
 
 
 def configured_network(config: Config, weights: str | None) -> FaceNetwork:

@@ -96,6 +96,7 @@ def evaluate(
     target: Annotated[
         str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
     ],
+    overrides: Overrides = None,
     pairs: Annotated[str | None, typer.Option(help="List of pairs; else the configured one.")] = None,
     images: Annotated[str | None, typer.Option(help="Folder of the images that it names.")] = None,
     protocol: Annotated[
@@ -120,6 +121,7 @@ def evaluate(
 ) -> None:
     """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace)."""
     from octoscale.cli.sets import GALLERIES, TEMPLATES, SetOptions, evaluate_set
+    from octoscale.config import storage_of
     from octoscale.distributed.world import World, default_device
     from octoscale.evaluate.chosen import chosen
     from octoscale.evaluate.counted import counted
@@ -130,7 +132,7 @@ def evaluate(
     from octoscale.trained import load_trained
 
     output = output_of(quiet=quiet, as_json=as_json)
-    trained = load_trained(target, best=best)
+    trained = load_trained(target, overrides or (), best=best)
     for option, folder in (("--scores", scores and scores.parent), ("--figures", figures)):
         if folder is not None:
             make_writable(folder, option)
@@ -167,8 +169,10 @@ def evaluate(
     if scores is not None:
         write_scores(found, scores)
     if keep:
-        run = trained.config.directory if target.endswith((".yaml", ".yml")) else target
-        keep_scores(found, run)
+        if target.endswith((".yaml", ".yml")):
+            keep_scores(found, trained.config.directory, trained.config.storage)
+        else:
+            keep_scores(found, target, storage_of(overrides or ()))
 
 
 def noise(

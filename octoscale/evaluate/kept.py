@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 
@@ -36,9 +37,9 @@ def read_scores(text: str, source: str) -> list[Evaluation]:
         ) from error
 
 
-def keep_scores(evaluations: Sequence[Evaluation], run: str) -> None:
-    """Keep evaluations in a run's directory as ``benchmarks/NAME/STEP.json``."""
-    store = Store(run)
+def keep_scores(evaluations: Sequence[Evaluation], run: str, storage: StorageConfig | None = None) -> None:
+    """Keep evaluations in a run's directory, reached by `storage`, as ``benchmarks/NAME/STEP.json``."""
+    store = Store(run, storage or StorageConfig())
     for evaluation in evaluations:
         store.write(f"{_FOLDER}/{evaluation.name}/{evaluation.step:08d}.json", evaluation.to_json().encode())
 

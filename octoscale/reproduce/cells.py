@@ -8,9 +8,10 @@ from typing import Any
 
 from octoscale.config import Config, parse_config
 from octoscale.errors import OctoscaleError
-from octoscale.reproduce.margins import VARIANTS, chosen_margins, margin_of, variant_of
+from octoscale.loss import TERMS as LOSS_TERMS
+from octoscale.reproduce.margins import VARIANTS, chosen_margins, margin_of, shown, variant_of
 
-TERMS = ("hhh", "hll", "lhh", "lll")
+TERMS = tuple(LOSS_TERMS)
 # In the order of the paper's table 4, which leaves two of the six pairs out.
 TERM_SETS = tuple(terms for count in (4, 1, 2, 3) for terms in combinations(TERMS, count))
 # The paper's figure 4.
@@ -81,14 +82,14 @@ def table4_cells(
     whole = cells[0].name
     rows = []
     for variant, (metric, normalize) in VARIANTS.items():
-        rows.append((f"{variant}, margin {suitable[variant]:g}", whole if variant == own else variant))
+        rows.append((f"{variant}, margin {shown(suitable[variant])}", whole if variant == own else variant))
         if variant != own:
             settings = {
                 "loss.terms": list(TERMS), "loss.metric": metric, "loss.normalize": normalize,
                 "loss.margin": suitable[variant],
             }  # fmt: skip
             cells.append(_cell(base, directory, variant, settings, benchmarks=True))
-    terms_title = f"loss terms ({own}, margin {suitable[own]:g})"
+    terms_title = f"loss terms ({own}, margin {shown(suitable[own])})"
     studies = (
         Study(terms_title, tuple((" + ".join(terms), "+".join(terms)) for terms in TERM_SETS)),
         Study("metric and normalisation (all terms)", tuple(rows)),
@@ -132,7 +133,7 @@ def figure4_cells(
             length["micro_batch_size"] = batch
         for margin in chosen:
             settings = {"loss.margin": margin, "global_batch_size": batch, **length}
-            cells.append(_cell(base, directory, f"margin-{margin:g}-batch-{batch}", settings))
+            cells.append(_cell(base, directory, f"margin-{shown(margin)}-batch-{batch}", settings))
     return tuple(cells)
 
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from octoscale.errors import EXIT_INTERRUPTED, OctoscaleError
-from octoscale.interruption import Interruption
+from octoscale.orchestrate.job import Job
 from octoscale.orchestrate.jobs import JobServer, submit_and_follow
 from octoscale.orchestrate.submission import JobPlan, plan_job
 from octoscale.reproduce.cells import Cell
-from octoscale.reproduce.process import StoppedError
+from octoscale.reproduce.process import StoppedError, Wish
 
 logger = logging.getLogger(__name__)
 
@@ -47,19 +47,24 @@ class TrainOnCluster:
         self._address = JobServer(address).address
         self._max_resubmissions = max_resubmissions
 
-    def __call__(self, cell: Cell, file: Path, wish: Interruption, show: Callable[[int, int], None]) -> None:
+    def __call__(self, cell: Cell, file: Path, wish: Wish, show: Callable[[int, int], None]) -> None:
         """See `Train`. A job that an earlier command has left running is followed. `wish` stops the job."""
         plan, log = self._plans[cell.name], _Log(show)
         # One for each thread: its connections are not to be shared.
         server = JobServer(self._address)
         running = [job for job in server.jobs() if job.run == plan.run and not job.is_over]
         with _stopped_at(wish, self._address, plan):
+            left = self._max_resubmissions
+            job: Job | None = None
             if running:
                 logger.info("%s: goes on as %s", cell.name, running[0].id)
                 job = server.follow(running[0].id, log.write)
-            else:
+                if left and job.may_go_on and not wish.asked:
+                    logger.info("%s: %s ended early (%s); %d resubmissions left", cell.name, job.id, job.cause, left)
+                    left, job = left - 1, None
+            if job is None:
                 job = submit_and_follow(
-                    server, plan, max_resubmissions=self._max_resubmissions, write=log.write,
+                    server, plan, max_resubmissions=left, write=log.write,
                     tell=lambda text: logger.info("%s: %s", cell.name, text),
                 )  # fmt: skip
         if job.end_code == 0:
@@ -95,7 +100,7 @@ class _Log:
 
 
 @contextmanager
-def _stopped_at(wish: Interruption, address: str, plan: JobPlan) -> Iterator[None]:
+def _stopped_at(wish: Wish, address: str, plan: JobPlan) -> Iterator[None]:
     """While the block runs, `wish` stops the run's job, which commits first."""
     over = threading.Event()
 

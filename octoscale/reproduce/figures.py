@@ -14,6 +14,7 @@ from octoscale.evaluate.comparison import CROSS_QUALITY
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.report import before_and_after_lines, draw_roc_panel
 from octoscale.evaluate.style import BEFORE, DASHES, INK, shades, tidy
+from octoscale.reproduce.margins import shown
 
 # Okabe and Ito's, darkened where thin lines on white need it; and marks, so that no line depends on its colour.
 _SERIES = ("#0072b2", "#c75200", "#008061", "#b4418e", "#8a6d00", "#5b4bd6", "#a3262a", "#3f7f93")
@@ -28,11 +29,20 @@ Pair = tuple[Evaluation, Evaluation]
 def shown_resolutions(name: str, evaluation: Evaluation, wanted: Sequence[int] = ()) -> tuple[int, ...]:
     """The resolutions of a data set that are drawn: the wanted ones, else all.
 
-    Of XQLFW the highest alone: its pairs differ in resolution as they are.
+    Of XQLFW, by its name or its protocol, the highest alone: its pairs differ in resolution as they are.
     """
-    if name == CROSS_QUALITY:
+    if CROSS_QUALITY in (name, evaluation.protocol):
         return evaluation.resolutions[-1:]
     return tuple(each for each in evaluation.resolutions if each in wanted) or evaluation.resolutions
+
+
+def accuracies(name: str, pair: Pair) -> dict[int, tuple[float, float]]:
+    """Before and after at each resolution that is drawn, in %."""
+    before, after = (evaluation.scores for evaluation in pair)
+    return {
+        each: (100 * before["cross", each].accuracy, 100 * after["cross", each].accuracy)
+        for each in shown_resolutions(name, pair[1])
+    }
 
 
 def draw_figure2(sets: Mapping[str, Pair], path: Path, resolutions: Sequence[int] = ()) -> None:
@@ -57,20 +67,20 @@ def draw_figure3(sets: Mapping[str, Pair], path: Path) -> None:
     """A bar for each data set and resolution: what was there before, and darker or lighter what has changed."""
     resolutions = tuple(sorted({each for _, after in sets.values() for each in after.resolutions}))
     colors = dict(zip(resolutions, shades(len(resolutions)), strict=True))
-    shown = {name: shown_resolutions(name, after) for name, (_, after) in sets.items()}
-    bars = sum(len(each) for each in shown.values())
+    values = {name: accuracies(name, pair) for name, pair in sets.items()}
+    bars = sum(len(each) for each in values.values())
     figure = Figure(figsize=(max(6.4, 0.52 * bars + 0.7 * len(sets) + 1.2), 4.9), layout="constrained")
     axes = figure.subplots()
     tidy(axes, title="Cross-resolution accuracy before and after", subtitle="second image of each pair degraded")
     axes.grid(visible=False, axis="x")
-    values = [score for name, pair in sets.items() for score in _accuracies(pair, shown[name])]
-    bottom = min(50.0, *(float(np.floor(min(score) / 5) * 5) for score in values))
+    scores = [score for by_resolution in values.values() for score in by_resolution.values()]
+    bottom = min(50.0, *(float(np.floor(min(score) / 5) * 5) for score in scores))
     left, centres = 0.0, []
-    for name, pair in sets.items():
-        for resolution, (before, after) in zip(shown[name], _accuracies(pair, shown[name]), strict=True):
+    for by_resolution in values.values():
+        for resolution, (before, after) in by_resolution.items():
             _draw_bar(axes, left, bottom, before, after, colors[resolution])
             left += 1
-        centres.append(left - (len(shown[name]) + 1) / 2)
+        centres.append(left - (len(by_resolution) + 1) / 2)
         left += 0.8
     axes.set_xticks(centres, list(sets))
     axes.set_xlim(-0.8, left - 1)
@@ -116,20 +126,13 @@ def draw_figure4(
         axes.set_xscale("symlog", linthresh=positive[0])
     else:
         axes.set_xscale("log")
-    axes.set_xticks(margins, [f"{margin:g}" for margin in margins])
+    axes.set_xticks(margins, [shown(margin) for margin in margins])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.06, y=0.12)
     axes.set_xlabel(f"margin ({metric})", color=INK)
     axes.set_ylabel("mean 10-fold accuracy, %", color=INK)
     figure.legend(loc="outside lower center", ncols=min(len(accuracies) + 1, 5), frameon=False, labelcolor=INK)
     figure.savefig(path, dpi=_DPI)
-
-
-def _accuracies(pair: Pair, resolutions: Sequence[int]) -> list[tuple[float, float]]:
-    """Before and after at each resolution, in %."""
-    before, after = pair
-    return [(100 * before.scores["cross", each].accuracy, 100 * after.scores["cross", each].accuracy)
-            for each in resolutions]  # fmt: skip
 
 
 def _draw_bar(axes: Any, left: float, bottom: float, before: float, after: float, color: Any) -> None:

@@ -18,7 +18,7 @@ Status = Literal["missing", "unfinished", "finished"]
 _HOW = frozenset(
     {
         "directory", "storage", "checkpoint", "resilience", "telemetry",
-        "data.cache_dir", "data.cache_bytes", "data.workers",
+        "data.cache_dir", "data.cache_bytes", "data.workers", "evaluate.batch_size", "evaluate.every_steps",
     }
 )  # fmt: skip
 # Left open, these are what the weights say; the run has written that down.
@@ -88,6 +88,10 @@ def look(cell: Cell) -> Found:
 def differences(stored: Config, wanted: Config) -> list[str]:
     """What a run was made with and is not wanted now, among what changes its result; relative paths are from here."""
     old, new = (dict(_flat(config.with_absolute_paths().model_dump(mode="json"))) for config in (stored, wanted))
+    for one, other in ((old, new), (new, old)):
+        # A data set that only one of them has was left out or added; what is lacking is evaluated.
+        for key in _only_here(one, other):
+            del one[key]
     ignored = _HOW | {key for key in _SAID_BY_WEIGHTS if key in new and new[key] is None}
     changed = []
     for key in sorted(old.keys() | new.keys()):
@@ -96,6 +100,13 @@ def differences(stored: Config, wanted: Config) -> list[str]:
         if old.get(key) != new.get(key) and not blocks & ignored:
             changed.append(f"{key} was {old.get(key)}, is {new.get(key)}")
     return changed
+
+
+def _only_here(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys of benchmarks that `other` does not name, both flat; and of none at all."""
+    prefix = "evaluate.benchmarks"
+    shared = {key.split(".")[2] for key in other if key.startswith(f"{prefix}.")}
+    return [key for key in one if key == prefix or (key.startswith(f"{prefix}.") and key.split(".")[2] not in shared)]
 
 
 def _check_same(store: Store, cell: Cell) -> None:

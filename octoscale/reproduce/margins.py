@@ -5,7 +5,8 @@ experiment and printed only that of the Euclidean distance, 25. The others here 
 margin of configs/real_faces.yaml, 0.3, and stand for a search, not for its result:
 
 - between unit vectors the squared Euclidean distance is twice the cosine distance: 0.6;
-- near 1, where nearest negatives of unit vectors are, the Euclidean distance changes half as fast as its square: 0.3;
+- near 1, where nearest negatives of unit vectors are, the Euclidean distance changes half as fast as its square, whose
+  slope there is 2: half of that, 0.3;
 - without normalisation the distance grows with the embeddings' norm and its square with the norm's square, so that
   of a margin m only m² fits networks of any norm: 25² = 625.
 """
@@ -25,6 +26,9 @@ VARIANTS: dict[str, tuple[Metric, bool]] = {
     "cosine": ("cosine", False),
 }
 EUCLIDEAN, COSINE = 25.0, 0.3
+_UNIT_SQUARED = 2 * COSINE
+# The slope of the square at 1.
+_UNIT = _UNIT_SQUARED / 2
 
 
 def variant_of(loss: LossConfig) -> str:
@@ -41,9 +45,9 @@ def chosen_margins(loss: LossConfig, given: Mapping[str, float]) -> dict[str, fl
     euclidean = own.get("euclidean", EUCLIDEAN)
     defaults = {
         "euclidean": euclidean,
-        "euclidean-normalized": COSINE,
+        "euclidean-normalized": _UNIT,
         "euclidean_squared": euclidean**2,
-        "euclidean_squared-normalized": 2 * COSINE,
+        "euclidean_squared-normalized": _UNIT_SQUARED,
         "cosine": COSINE,
     }
     return {variant: own.get(variant, defaults[variant]) for variant in VARIANTS}
@@ -52,6 +56,12 @@ def chosen_margins(loss: LossConfig, given: Mapping[str, float]) -> dict[str, fl
 def margin_of(loss: LossConfig) -> float:
     """The default margin of a loss's variant, around which others are tried."""
     return chosen_margins(LossConfig(), {})[variant_of(loss)]
+
+
+def shown(margin: float) -> str:
+    """As short as it can be without being another number."""
+    short = f"{margin:g}"
+    return short if float(short) == margin else repr(margin)
 
 
 def parse_margins(texts: Sequence[str]) -> dict[str, float]:

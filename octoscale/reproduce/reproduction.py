@@ -10,9 +10,9 @@ from octoscale.config import Config
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
 from octoscale.reproduce.cells import Cell, before_and_after_cell, figure4_cells, table4_cells
-from octoscale.reproduce.figures import Pair, draw_figure2, draw_figure3, draw_figure4, shown_resolutions
+from octoscale.reproduce.figures import Pair, accuracies, draw_figure2, draw_figure3, draw_figure4, shown_resolutions
 from octoscale.reproduce.found import Found
-from octoscale.reproduce.margins import variant_of
+from octoscale.reproduce.margins import shown, variant_of
 from octoscale.reproduce.sweep import Swept
 from octoscale.reproduce.table import Line, Part, Table, table4
 
@@ -87,8 +87,8 @@ def figure3_of(base: Config, directory: str) -> Reproduction:
         sets = _before_and_after(swept.found[cell.name])
         if not sets:
             return None
-        accuracies = [_accuracies(name, pair) for name, pair in sets.items()]
-        table = _by_resolution("Cross-resolution accuracy after fine-tuning, % (change)", sets, accuracies)
+        values = [accuracies(name, pair) for name, pair in sets.items()]
+        table = _by_resolution("Cross-resolution accuracy after fine-tuning, % (change)", sets, values)
         return Drawn(table, {"figure3.png": partial(draw_figure3, sets), **_as_text("figure3", table)})
 
     return Reproduction("figure3", directory, (cell,), draw)
@@ -100,7 +100,6 @@ def figure4_of(
     """Margins and batch sizes; see `figure4_cells`."""
     cells = figure4_cells(base, directory, margins, batch_sizes, equal_steps=equal_steps)
     sizes = tuple(dict.fromkeys(cell.config.global_batch_size for cell in cells))
-    names = {size: [cell.name for cell in cells if cell.config.global_batch_size == size] for size in sizes}
     columns = tuple(dict.fromkeys(cell.config.loss.margin for cell in cells))
 
     def draw(swept: Swept) -> Drawn | None:
@@ -119,13 +118,16 @@ def figure4_of(
         for size in sizes:
             by_margin = found.get(size, {})
             values = tuple(100 * by_margin[margin] if margin in by_margin else None for margin in columns)
-            label, failed = f"batch of {size:,}", all(name in swept.errors for name in names[size])
-            lines.append(
-                Line(label, values=values) if by_margin else Line(label, status="failed" if failed else "missing")
-            )
+            of_size = [cell.name for cell in cells if cell.config.global_batch_size == size]
+            statuses = tuple("failed" if name in swept.errors else swept.found[name].status for name in of_size)
+            label, alike = f"batch of {size:,}", len(set(statuses)) == 1
+            if by_margin or not alike:
+                lines.append(Line(label, values=values, statuses=statuses))
+            else:
+                lines.append(Line(label, status=statuses[0]))
         if before is not None:
             lines.append(Line("before fine-tuning", values=(100 * before,) * len(columns), compete=False))
-        headings = tuple(f"margin {margin:g}" for margin in columns)
+        headings = tuple(f"margin {shown(margin)}" for margin in columns)
         table = Table("Mean cross-resolution accuracy, %", headings, (Part("", tuple(lines)),))
         draw_it = partial(draw_figure4, found, metric=variant_of(base.loss), before=before)
         return Drawn(table, {"figure4.png": draw_it, **_as_text("figure4", table)})
@@ -166,14 +168,6 @@ def _rates(name: str, pair: Pair, resolutions: Sequence[int]) -> _Values:
     return {
         each: (100 * before["cross", each].equal_error_rate, 100 * after["cross", each].equal_error_rate)
         for each in shown_resolutions(name, pair[1], resolutions)
-    }
-
-
-def _accuracies(name: str, pair: Pair) -> _Values:
-    before, after = (evaluation.scores for evaluation in pair)
-    return {
-        each: (100 * before["cross", each].accuracy, 100 * after["cross", each].accuracy)
-        for each in shown_resolutions(name, pair[1])
     }
 
 

@@ -21,6 +21,7 @@ class Line:
     Attributes:
         status: of the cell that it is of; anything but ``finished`` has no values.
         values: in %, one for each column; None where there is none.
+        statuses: of the cell of each value, where each is of another; empty where `status` is that of all.
         changes: in points, since the row that the part is compared with; empty in that row itself.
         compete: the row is one of those among which the best is looked for.
     """
@@ -29,6 +30,7 @@ class Line:
     status: str = "finished"
     values: tuple[float | None, ...] = ()
     changes: tuple[float | None, ...] = ()
+    statuses: tuple[str, ...] = ()
     compete: bool = True
 
 
@@ -65,7 +67,10 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
-        """A row for each line: its part, label and status, then each column's value in % and its change."""
+        """A row for each line: its part, label and status, then each column's value in % and its change.
+
+        Where each value has a status of its own, those that are not finished are named by their columns.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         headings = [heading for column in self.columns for heading in (column, f"{column} change")]
@@ -75,7 +80,9 @@ class Table:
                 nothing = (None,) * len(self.columns)
                 pairs = zip(line.values or nothing, line.changes or nothing, strict=True)
                 cells = ["" if value is None else f"{value:.4f}" for pair in pairs for value in pair]
-                writer.writerow([part.title, line.label, line.status, *cells])
+                unlike = zip(self.columns, line.statuses, strict=False)
+                lacking = "; ".join(f"{column} {status}" for column, status in unlike if status != "finished")
+                writer.writerow([part.title, line.label, lacking or line.status, *cells])
         return text.getvalue()
 
     def render(self) -> RichTable:
@@ -102,7 +109,7 @@ class Table:
         changes = line.changes or (None,) * len(self.columns)
         for number, (value, change) in enumerate(zip(line.values, changes, strict=True)):
             if value is None:
-                texts.append("–")
+                texts.append(line.statuses[number] if line.statuses else "–")
                 continue
             shown = f"{value:.2f}"
             text = shown if change is None else f"{shown} ({change:+.2f})"

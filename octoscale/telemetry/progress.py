@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rich.console import Console, RenderableType
@@ -37,7 +37,7 @@ class ShowStage(Protocol):
 
 @contextmanager
 def stages(output: Output) -> Iterator[ShowStage]:
-    """Show the stages of one piece of work, one after the other.
+    """Show the stages of one piece of work, one after the other or several at once.
 
     In a terminal a bar for each; elsewhere a line now and then and one at a stage's end; for programs an object a
     second.
@@ -59,31 +59,45 @@ def stages(output: Output) -> Iterator[ShowStage]:
         yield show
 
 
+@dataclass
+class _Stage:
+    """A stage as it was first heard of, and last told of; moments are of the monotonic clock."""
+
+    began: float
+    told: float
+    first_seen: float
+    first_done: int
+    done: int
+    ended: bool = False
+
+
 class _Now:
-    """Tells of a stage every so many seconds, and when it is done."""
+    """Tells of each stage every so many seconds, and when it is done; several may go on at once."""
 
     def __init__(self, every_seconds: float, tell: Callable[[dict[str, Any]], None]) -> None:
         self._every_seconds = every_seconds
         self._tell = tell
-        self._stage: str | None = None
-        self._began = self._told = self._seen = time.monotonic()
-        self._ended = False
+        self._stages: dict[str, _Stage] = {}
+        self._seen = time.monotonic()
 
-    def __call__(self, stage: str, done: int, total: int, /) -> None:
-        now = time.monotonic()
-        if stage != self._stage:
-            # A stage is first heard of when something of it is done: it began when the one before it was last seen.
-            self._stage, self._began, self._told, self._ended = stage, self._seen, self._seen, False
-        self._seen = now
-        ends = done >= total
-        if self._ended or not (ends or now - self._told >= self._every_seconds):
+    def __call__(self, name: str, done: int, total: int, /) -> None:
+        now, ends = time.monotonic(), done >= total
+        stage = self._stages.get(name)
+        if is_new := stage is None or done < stage.done:
+            # Something of it is done when it is first heard of: it began when any other was last seen.
+            stage = self._stages[name] = _Stage(self._seen, self._seen, now, done, done)
+        assert stage is not None
+        self._seen, stage.done = now, done
+        # What is done at first may have been done long ago, by a run that goes on: its rate is not known yet.
+        if stage.ended or not (ends or (not is_new and now - stage.told >= self._every_seconds)):
             return
-        self._told, self._ended = now, ends
-        elapsed = max(now - self._began, 1e-9)
+        stage.told, stage.ended = now, ends
+        elapsed = max(now - stage.began, 1e-9)
+        made, seconds = (done, elapsed) if is_new else (done - stage.first_done, max(now - stage.first_seen, 1e-9))
         self._tell(
             {
-                "stage": stage, "done": done, "total": total, "elapsed_seconds": elapsed,
-                "per_second": done / elapsed, "eta_seconds": (total - done) * elapsed / done if done else None,
+                "stage": name, "done": done, "total": total, "elapsed_seconds": elapsed,
+                "per_second": made / seconds, "eta_seconds": (total - done) * seconds / made if made else None,
             }
         )  # fmt: skip
 
@@ -94,7 +108,8 @@ def _line(console: Console) -> Callable[[dict[str, Any]], None]:
         seconds, speed = stage["elapsed_seconds"], rate(stage["per_second"])
         text = f"{stage['stage']}  {done:,} of {total:,}  "
         if done < total:
-            text += f"{share(done / total)}  {speed}/s  ETA {duration(stage['eta_seconds'])}"
+            left = "unknown" if stage["eta_seconds"] is None else duration(stage["eta_seconds"])
+            text += f"{share(done / total)}  {speed}/s  ETA {left}"
         else:
             text += f"in {f'{seconds:.1f} s' if seconds < 60 else duration(seconds)}, {speed}/s"
         console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, highlight=False, soft_wrap=True)
@@ -113,7 +128,7 @@ def _bars(console: Console) -> Iterator[ShowStage]:
 
         def show(stage: str, done: int, total: int, /) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(stage, total=total, completed=done)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield show

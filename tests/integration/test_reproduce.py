@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import EXIT_INTERRUPTED
 from octoscale.journal import read_journal
 from tests.conftest import SmallRun
@@ -139,6 +140,26 @@ def test_cells_are_jobs_of_a_cluster(config: Path, tmp_path: Path) -> None:
         code, events, err = ended(cluster.octoscale(*command))
         assert (code, ends_of_cells(events)) == (0, []), err
     assert (folder / "figure4.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_endpoint_in_the_configuration_alone_is_enough(
+    config: Path, s3_server: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    storage = StorageConfig(endpoint_url=s3_server)
+    values = yaml.safe_load(config.read_text())
+    pairs = {key: values["evaluate"][key] for key in ("pairs", "images")}
+    values["evaluate"]["benchmarks"] = {"calfw": {"protocol": "lfw", **pairs}}
+    config.write_text(yaml.safe_dump({**values, "storage": storage.model_dump(mode="json"), "steps": 4}))
+
+    code, _, err = ended(begin("figure3", config, "--directory", f"{s3_url}/sweep"))
+
+    assert code == 0, err
+    store = Store(f"{s3_url}/sweep", storage)
+    assert store.list("octuplet/benchmarks") == [f"octuplet/benchmarks/calfw/{step:08d}.json" for step in (0, 4)]
+    assert store.exists("figure3.png")
 
 
 def children_of(process: int) -> list[int]:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from octoscale.config import Config, load_config, parse_config
+from octoscale.config import Config, load_config, parse_config, storage_of
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from tests.conftest import SmallRun
 
@@ -175,3 +176,15 @@ def test_a_cache_is_given_in_any_unit(small_run: SmallRun, tmp_path: Path) -> No
     assert config.data.cache_bytes == 200 * 2**30
     assert config.data.window == 0.1
     assert parse_config(config.model_dump(mode="json"), source="again") == config
+
+
+def test_the_storage_of_overrides_alone() -> None:
+    given = storage_of(["seed=3", "storage.endpoint_url=http://minio:9000", "storage.connections=3"])
+    assert given == StorageConfig(endpoint_url="http://minio:9000", connections=3)
+    assert storage_of(["storage=" + given.model_dump_json()]) == given
+    assert storage_of(["seed=3"]) is None
+    with pytest.raises(OctoscaleError, match=r"unknown key storage\.endpoint; did you mean storage\.endpoint_url"):
+        storage_of(["storage.endpoint=http://minio:9000"])
+    with pytest.raises(OctoscaleError) as refused:
+        storage_of(["storage.endpoint_url=http://me:hidden@minio:9000"])
+    assert "hidden" not in str(refused.value)

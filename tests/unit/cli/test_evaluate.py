@@ -70,6 +70,20 @@ def test_benchmarks_are_evaluated_kept_and_compared(call: Octoscale, config: Pat
     refused(call("compare", run, "--json", "--csv"), "exclude each other")
 
 
+def test_overrides_win_over_what_the_run_has_written_down(call: Octoscale, config: Path, tmp_path: Path) -> None:
+    """As for a data set that its configuration does not name."""
+    assert call("train", config).code == 0
+    named = yaml.safe_load(config.read_text())["evaluate"]["benchmarks"]["table"]
+    answer = call(
+        "evaluate", tmp_path / "run", f"evaluate.benchmarks={json.dumps({'new': named})}", "evaluate.resolutions=[7]",
+        "--benchmark", "new", "--keep",
+    )  # fmt: skip
+    assert answer.code == 0, answer
+    kept = Evaluation.from_json((tmp_path / "run/benchmarks/new/00000004.json").read_text())
+    assert (kept.protocol, kept.resolutions) == ("csv", (7,))
+    refused(call("evaluate", tmp_path / "run", "model.name=r50"), "would change the network")
+
+
 def test_pairs_may_be_given_in_another_form(call: Octoscale, config: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores.json"
 

@@ -76,6 +76,13 @@ def test_figure_4_has_each_margin_with_each_batch() -> None:
     ]  # fmt: skip
 
 
+def test_margins_that_are_close_have_runs_of_their_own() -> None:
+    cells = figure4_cells(base_config(), "out", [0.3, 0.3000001, 25], [64])
+    assert [cell.name for cell in cells] == [
+        "margin-0.3-batch-64", "margin-0.3000001-batch-64", "margin-25-batch-64",
+    ]  # fmt: skip
+
+
 def test_default_margins_are_the_papers_and_follow_the_metric() -> None:
     def margins(**loss: Any) -> list[float]:
         return [cell.config.loss.margin for cell in figure4_cells(base_config(loss=loss), "out", [], [64])]

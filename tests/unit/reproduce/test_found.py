@@ -83,11 +83,25 @@ def test_another_run_in_the_directory_is_refused_with_the_difference(sweep_folde
     [
         {"resilience": {"workers": "4"}}, {"checkpoint": {"every_steps": 7}}, {"telemetry": {"recorders": []}},
         {"storage": {"connections": 3}}, {"data": {"workers": 2}}, {"data": {"cache_dir": "/elsewhere"}},
+        {"evaluate": {"batch_size": 7}}, {"evaluate": {"every_steps": 7}},
     ],
     ids=str,
 )  # fmt: skip
 def test_how_a_run_runs_may_change(how: dict[str, Any]) -> None:
     assert differences(base_config(), base_config(**how)) == []
+
+
+def test_a_benchmark_that_is_added_later_is_lacking_and_one_that_has_changed_is_another_run(
+    sweep_folder: str, finish: Finish
+) -> None:
+    finish(cell_of(sweep_folder, evaluate=BENCHMARK), 0.9, benchmarks={"calfw": 0.8})
+    both = {"benchmarks": {**BENCHMARK["benchmarks"], "cplfw": {"pairs": "q", "images": "i"}}}
+
+    found = look(cell_of(sweep_folder, evaluate=both))
+    assert (found.trained, found.lacking_before, found.lacking_after) == (True, ("cplfw",), ("cplfw",))
+    assert look(cell_of(sweep_folder)).status == "finished"
+    with pytest.raises(OctoscaleError, match=r"evaluate\.benchmarks\.calfw\.pairs was .*/p, is .*/q"):
+        look(cell_of(sweep_folder, evaluate={"benchmarks": {"calfw": {"pairs": "q", "images": "i"}}}))
 
 
 def test_what_it_finds_may_not() -> None:

@@ -2,18 +2,21 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 from rich.console import Console
 
+from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
+from octoscale.reproduce.figures import shown_resolutions
 from octoscale.reproduce.found import look
 from octoscale.reproduce.reproduction import Reproduction, figure2_of, figure3_of, figure4_of, table4_of, write
 from octoscale.reproduce.sweep import Swept
 from octoscale.reproduce.table import Table
-from tests.unit.reproduce.conftest import Finish, base_config
+from tests.unit.reproduce.conftest import Finish, base_config, made_up
 
 BENCHMARKS = {"benchmarks": {name: {"pairs": "p", "images": "i"} for name in ("calfw", "xqlfw")}}
 
@@ -125,6 +128,13 @@ def test_figure_2_has_the_error_rates_at_the_chosen_resolutions(sweep_folder: st
     assert (found["xqlfw"]["7 px"], found["xqlfw"]["112 px"]) == ("", "25.0000")
 
 
+def test_a_benchmark_of_xqlfws_protocol_is_drawn_as_xqlfw_is(sweep_folder: str) -> None:
+    crossed = replace(made_up(100, 0.8, "cross_quality"), protocol="xqlfw")
+    assert shown_resolutions("cross_quality", crossed) == (112,)
+    assert shown_resolutions("xqlfw", made_up(100, 0.8, "xqlfw")) == (112,)
+    assert shown_resolutions("calfw", made_up(100, 0.8, "calfw")) == (7, 14, 112)
+
+
 def test_figure_2_refuses_a_resolution_that_is_not_evaluated(sweep_folder: str) -> None:
     with pytest.raises(OctoscaleError, match=r"--resolution 8: evaluate.resolutions has 7, 14, 112"):
         figure2_of(base_config(), sweep_folder, [8])
@@ -153,7 +163,20 @@ def test_figure_4_is_drawn_from_what_there_is(sweep_folder: str, finish: Finish)
     assert (first["row"], first["margin 1"], first["margin 25"]) == ("batch of 64", "80.0000", "90.0000")
     assert (second["row"], second["margin 1"], second["margin 25"]) == ("batch of 128", "85.0000", "")
     assert before["margin 25"] == "60.0000"
-    assert "| batch of 128 | **75.00** | **85.00** | – |" in table_of(wanted).to_markdown()
+    assert "| batch of 128 | **75.00** | **85.00** | missing |" in table_of(wanted).to_markdown()
+
+
+def test_figure_4_tells_of_each_run_that_is_lacking(sweep_folder: str, finish: Finish) -> None:
+    wanted = figure4_of(base_config(), sweep_folder, [1.0, 5.0, 25.0], [64, 128], equal_steps=False)
+    finish(wanted.cells[0], 0.8)
+    Store(wanted.cells[2].config.directory).write("config.yaml", wanted.cells[2].config.to_yaml().encode())
+
+    table = table_of(wanted, **{"margin-5-batch-64": "out of memory", "margin-5-batch-128": "out of memory"})
+
+    assert "| batch of 64 | **80.00** | failed | unfinished |" in table.to_markdown()
+    assert "| batch of 128 | missing | failed | missing |" in table.to_markdown()
+    assert rows(table)[0]["status"] == "margin 5 failed; margin 25 unfinished"
+    assert "unfinished" in printed(table)
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_nothing_behind(sweep_folder: str, finish: Finish) -> None:

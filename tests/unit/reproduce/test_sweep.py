@@ -2,16 +2,17 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+import octoscale.reproduce.sweep
 from octoscale.errors import OctoscaleError
-from octoscale.interruption import Interruption
-from octoscale.reproduce.cells import Cell, figure4_cells
-from octoscale.reproduce.process import StoppedError
-from octoscale.reproduce.sweep import Swept, sweep
+from octoscale.reproduce.cells import Cell, before_and_after_cell, figure4_cells
+from octoscale.reproduce.process import StoppedError, Wish
+from octoscale.reproduce.sweep import Swept, sweep, train_here
 from tests.unit.reproduce.conftest import Finish, base_config
 
 
@@ -35,10 +36,10 @@ def cells(sweep_folder: str) -> Sequence[Cell]:
 A, B, C = (f"margin-{number}-batch-64" for number in (1, 2, 3))
 
 
-def run(cells: Sequence[Cell], train: Callable[[Cell, Interruption], None], parallel: int = 1) -> tuple[Swept, Told]:
+def run(cells: Sequence[Cell], train: Callable[[Cell, Wish], None], parallel: int = 1) -> tuple[Swept, Told]:
     told = Told()
 
-    def here(cell: Cell, file: Path, wish: Interruption, show: Callable[[int, int], None]) -> None:
+    def here(cell: Cell, file: Path, wish: Wish, show: Callable[[int, int], None]) -> None:
         assert cell.config.to_yaml() == file.read_text()
         show(50, 100)
         train(cell, wish)
@@ -60,7 +61,7 @@ def test_what_is_finished_does_not_run_again(cells: Sequence[Cell], finish: Fini
 
 
 def test_one_that_fails_stops_no_other(cells: Sequence[Cell], finish: Finish) -> None:
-    def train(cell: Cell, wish: Interruption) -> None:
+    def train(cell: Cell, wish: Wish) -> None:
         if cell.name == A:
             raise OctoscaleError("out of memory")
         finish(cell, 0.9)
@@ -83,7 +84,7 @@ def test_one_that_ends_without_a_result_has_failed(cells: Sequence[Cell]) -> Non
 def test_a_signal_stops_the_running_one_and_begins_no_other(
     cells: Sequence[Cell], finish: Finish, signum: signal.Signals
 ) -> None:
-    def train(cell: Cell, wish: Interruption) -> None:
+    def train(cell: Cell, wish: Wish) -> None:
         finish(cell, 0.9)
         if cell.name == B:
             os.kill(os.getpid(), signum)
@@ -100,7 +101,7 @@ def test_a_signal_stops_the_running_one_and_begins_no_other(
 
 
 def test_one_that_was_stopped_from_outside_ends_the_sweep(cells: Sequence[Cell]) -> None:
-    def train(cell: Cell, wish: Interruption) -> None:
+    def train(cell: Cell, wish: Wish) -> None:
         raise StoppedError
 
     swept, told = run(cells, train)
@@ -113,3 +114,65 @@ def test_nothing_runs_where_a_directory_holds_another_run(cells: Sequence[Cell],
     finish(other[0], 0.9)
     with pytest.raises(OctoscaleError, match="seed was 9, is 0"):
         run(cells, lambda cell, wish: pytest.fail("it ran"))
+
+
+def test_what_no_one_has_foreseen_stops_no_other_either(cells: Sequence[Cell], finish: Finish) -> None:
+    def train(cell: Cell, wish: Wish) -> None:
+        if cell.name == A:
+            raise OSError("no space left")
+        finish(cell, 0.9)
+
+    swept, told = run(cells, train)
+
+    assert [(name, status) for name, status in told.cells if status != "running"] == [
+        (A, "failed"), (B, "finished"), (C, "finished"),
+    ]  # fmt: skip
+    assert swept.errors == {A: "OSError: no space left"}
+
+
+def test_one_that_is_stopped_and_cannot_be_looked_at_is_stopped_all_the_same(cells: Sequence[Cell]) -> None:
+    def train(cell: Cell, wish: Wish) -> None:
+        folder = Path(cell.config.directory)
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("[1]")
+        raise StoppedError
+
+    swept, told = run(cells, train)
+    assert told.cells == [(A, "running"), (A, "stopped")]
+    assert (swept.errors, swept.stopped) == ({}, True)
+
+
+def test_a_benchmark_that_is_not_there_is_found_before_anything_runs(tmp_path: Path, sweep_folder: str) -> None:
+    evaluate = {"benchmarks": {"calfw": {"pairs": str(tmp_path / "absent.txt"), "images": str(tmp_path)}}}
+    cell = before_and_after_cell(base_config(evaluate=evaluate), sweep_folder)
+    with pytest.raises(OctoscaleError, match=r"^evaluate\.benchmarks\.calfw: .*absent\.txt"):
+        run([cell], lambda cell, wish: pytest.fail("it ran"))
+
+
+def test_the_second_ctrl_c_ends_what_runs_at_once(cells: Sequence[Cell]) -> None:
+    ended = threading.Event()
+
+    def train(cell: Cell, wish: Wish) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not wish.asked:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+        while not wish.at_once:
+            pass
+        ended.set()
+        raise StoppedError
+
+    with pytest.raises(KeyboardInterrupt):
+        run(cells, train)
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize(("workers", "command"), [("1", "train"), ("2", "launch"), ("1..4", "launch")])
+def test_several_workers_are_launched(
+    monkeypatch: pytest.MonkeyPatch, sweep_folder: str, tmp_path: Path, workers: str, command: str
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(octoscale.reproduce.sweep, "run_command", lambda arguments, *_, **__: called.extend(arguments))
+    cell = before_and_after_cell(base_config(resilience={"workers": workers}), sweep_folder)
+    train_here(cell, tmp_path / "run.yaml", Wish(), lambda done, total: None)
+    assert called == [command, str(tmp_path / "run.yaml")]

@@ -36,11 +36,11 @@ def shown(console: Console) -> str:
 def test_a_terminal_has_a_bar_for_each_stage() -> None:
     terminal = console(terminal=True)
     with stages(Output(terminal)) as show:
-        show("verify", 1, 2)
-        show("verify", 2, 2)
+        for done in range(1, 5):
+            show("verify", done, 4)
         show("write [3]", 3, 3)
 
-    for text in ("verify", "2/2", "write [3]", "3/3", "/s"):
+    for text in ("verify", "4/4", "write [3]", "3/3", "/s"):
         assert text in shown(terminal)
 
 
@@ -60,6 +60,7 @@ def test_a_long_stage_has_lines_on_its_way(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.0)
     plain = console(terminal=False)
     with stages(Output(plain)) as show:
+        show("verify", 100, 2000)
         time.sleep(0.1)
         show("verify", 500, 2000)
 
@@ -77,6 +78,41 @@ def test_quiet_shows_nothing_but_programs_are_told() -> None:
     assert {key: told[key] for key in ("event", "stage", "done", "total", "eta_seconds")} == {
         "event": "progress", "stage": "verify", "done": 2, "total": 2, "eta_seconds": 0.0,
     }  # fmt: skip
+
+
+def told_of(events: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in events.getvalue().splitlines()]
+
+
+def test_stages_that_alternate_are_each_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_EVENT_SECONDS", 0.05)
+    events = io.StringIO()
+    with stages(Output(console(terminal=False), quiet=True, events=events)) as show:
+        for done in range(1, 11):
+            show("one", done, 10)
+            time.sleep(0.02)
+            show("other", 2 * done, 20)
+
+    told = told_of(events)
+    for name, per_second in (("one", 50), ("other", 100)):
+        own = [event for event in told if event["stage"] == name]
+        assert len(own) > 2
+        assert own[-1]["done"] == own[-1]["total"]
+        # No faster than it went; slower on a busy machine.
+        assert all(0 < event["per_second"] <= 1.1 * per_second for event in own)
+
+
+def test_what_a_stage_begins_with_is_not_counted_as_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_EVENT_SECONDS", 0.0)
+    events = io.StringIO()
+    with stages(Output(console(terminal=False), quiet=True, events=events)) as show:
+        show("resumed", 1000, 1004)
+        time.sleep(0.1)
+        show("resumed", 1001, 1004)
+
+    (event,) = told_of(events)
+    assert 0 < event["per_second"] <= 10
+    assert event["eta_seconds"] >= 0.3
 
 
 # Training.
