@@ -242,13 +242,11 @@ def _cell_values(cell: "Cell", status: str) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    return (
-        ",".join(map(str, value))
-        if isinstance(value, list)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    from octoscale.reproduce.margins import shown
+
+    if isinstance(value, list):
+        return ",".join(map(_short, value))
+    return shown(value) if isinstance(value, float) else str(value)
 
 
 def _end(wanted: "Reproduction", swept: "Swept", drawn: "Drawn | None", files: list[str], output: "Output") -> None:
