@@ -230,10 +230,11 @@ def _asked_to_stop() -> Iterator[Wish]:
     """SIGTERM and the first Ctrl-C as a wish; a second Ctrl-C is what it always was."""
     wish = Wish()
     with interruption(wish):
-        if threading.current_thread() is not threading.main_thread():
+        before = signal.getsignal(signal.SIGINT)
+        # Where Ctrl-C is ignored, as under nohup, it stays so.
+        if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
             yield wish
             return
-        before = signal.getsignal(signal.SIGINT)
 
         def first(signum: int, frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, before or signal.SIG_DFL)

@@ -3,7 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ class Told:
 @pytest.fixture
 def cells(sweep_folder: str) -> Sequence[Cell]:
     return figure4_cells(base_config(), sweep_folder, [1.0, 2.0, 3.0], [64])
+
+
+@pytest.fixture
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """As in a terminal; pytest's worker processes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 A, B, C = (f"margin-{number}-batch-64" for number in (1, 2, 3))
@@ -80,6 +89,7 @@ def test_one_that_ends_without_a_result_has_failed(cells: Sequence[Cell]) -> Non
     assert "without its evaluation or its weights" in swept.errors[A]
 
 
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_running_one_and_begins_no_other(
     cells: Sequence[Cell], finish: Finish, signum: signal.Signals
@@ -149,16 +159,21 @@ def test_a_benchmark_that_is_not_there_is_found_before_anything_runs(tmp_path: P
         run([cell], lambda cell, wish: pytest.fail("it ran"))
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_the_second_ctrl_c_ends_what_runs_at_once(cells: Sequence[Cell]) -> None:
     ended = threading.Event()
 
     def train(cell: Cell, wish: Wish) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        while not wish.asked:
-            pass
+        wait_until(lambda: wish.asked)
         os.kill(os.getpid(), signal.SIGINT)
-        while not wish.at_once:
-            pass
+        wait_until(lambda: wish.at_once)
         ended.set()
         raise StoppedError
 
