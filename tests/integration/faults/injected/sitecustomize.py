@@ -8,6 +8,7 @@ that is alone takes `pace` seconds more for a step.
 
 import importlib.abc
 import importlib.util
+import inspect
 import json
 import os
 import signal
@@ -50,7 +51,11 @@ def act(kind):
 def wrap_steps(module):
     train_one_step = module.train_one_step
 
-    def traced(config, world, engine, batches, position, journal):
+    parameters = inspect.signature(train_one_step)
+
+    def traced(*arguments):
+        called = parameters.bind(*arguments).arguments
+        world, position = called["world"], called["position"]
         fault = json.loads((LAB / "fault.json").read_text())
         step = position.step + 1
         here = (world.rank, step) == (min(fault["rank"], world.world_size - 1), fault["step"])
@@ -62,7 +67,7 @@ def wrap_steps(module):
             time.sleep(0.3)
         if world.world_size == 1:
             time.sleep(fault.get("pace", 0.0))
-        done = train_one_step(config, world, engine, batches, position, journal)
+        done = train_one_step(*arguments)
         trace(event="step", step=done.step, rank=world.rank, world=world.world_size)
         return done
 
