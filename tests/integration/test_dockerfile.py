@@ -81,7 +81,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_the_steps_make_an_environment_in_which_octoscale_runs(folder: Path) -> None:
     source, image = folder / "context", folder / "image"

@@ -205,7 +205,7 @@ def test_ctrl_c_ends_the_run_and_its_cluster(tmp_path: Path, small_run: Any) -> 
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_workers_of_a_node_compute_each_plan_once(
     tmp_path: Path, small_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +280,7 @@ def test_an_existing_cluster_trains_what_fits_and_refuses_what_does_not(
     assert [line.step for line in read_journal(Store(str(tmp_path / "out")))] == [1, 2, 3, 4]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_nodes_that_are_yet_to_start_are_waited_for(tmp_path: Path, small_run: Any, cluster: str) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(small_run(tmp_path / "out", resilience={"node_wait_seconds": 120})))

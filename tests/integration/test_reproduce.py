@@ -92,7 +92,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_one_that_fails_stops_no_other(conf
     assert ",batch of 64,failed," in (folder / "figure4.csv").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_a_run_that_was_killed_is_gone_on_with_and_benchmarks_are_evaluated(config: Path, tmp_path: Path) -> None:
     values = yaml.safe_load(config.read_text())
@@ -120,7 +120,7 @@ def test_a_run_that_was_killed_is_gone_on_with_and_benchmarks_are_evaluated(conf
     assert rows[1].split(",")[3:] == rows[2].split(",")[3:]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_cells_are_jobs_of_a_cluster(config: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
@@ -142,7 +142,7 @@ def test_cells_are_jobs_of_a_cluster(config: Path, tmp_path: Path) -> None:
     assert (folder / "figure4.png").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_an_endpoint_in_the_configuration_alone_is_enough(
     config: Path, s3_server: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
