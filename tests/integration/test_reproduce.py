@@ -32,7 +32,11 @@ def config(small_run: SmallRun, tmp_path: Path, drawn_faces: Path) -> Path:
 
 def begin(*arguments: str | Path) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "octoscale.cli", "reproduce", *map(str, arguments), "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # In the background of a shell Ctrl-C is ignored, and would be by what starts there.
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, list[dict[str, Any]], str]:
