@@ -34,7 +34,9 @@ class Teacher:
     """The network as it was: evaluated, never trained."""
 
     def __init__(self, network: nn.Module, device: torch.device, precision: Precision) -> None:
-        self._network = network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.eval().requires_grad_(False).to(device)
+        # PyTorch's annotations leave this form out.
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self._dtype = device, AUTOCAST_DTYPE[precision]
 
     def embed(self, images: Tensor) -> Tensor:

@@ -2,13 +2,13 @@
 
 import logging
 import re
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from octoscale.errors import EXIT_INTERRUPTED, OctoscaleError
+from octoscale.orchestrate.beside import looking
 from octoscale.orchestrate.job import Job
 from octoscale.orchestrate.jobs import JobServer, submit_and_follow
 from octoscale.orchestrate.submission import JobPlan, plan_job
@@ -18,7 +18,6 @@ from octoscale.reproduce.process import StoppedError, Wish
 logger = logging.getLogger(__name__)
 
 _STEP = re.compile(r"  step ([\d,]+) of ([\d,]+)  ")
-_LOOK_SECONDS = 0.5
 _LINES_KEPT = 20
 
 
@@ -99,26 +98,18 @@ class _Log:
         return "\n".join(lines[errors[-1] :]).removeprefix("error: ") if errors else "".join(lines[-1:])
 
 
-@contextmanager
-def _stopped_at(wish: Wish, address: str, plan: JobPlan) -> Iterator[None]:
+def _stopped_at(wish: Wish, address: str, plan: JobPlan) -> AbstractContextManager[None]:
     """While the block runs, `wish` stops the run's job, which commits first."""
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(_LOOK_SECONDS):
-            if wish.asked:
-                try:
-                    JobServer(address).stop(plan.run)
-                except OctoscaleError as error:
-                    # Not there yet, or over: asked again, or the block ends.
-                    logger.debug("%s is not stopped: %s", plan.run, error)
-                else:
-                    return
+    def look() -> bool:
+        if not wish.asked:
+            return False
+        try:
+            JobServer(address).stop(plan.run)
+        except OctoscaleError as error:
+            # Not there yet, or over: asked again, or the block ends.
+            logger.debug("%s is not stopped: %s", plan.run, error)
+            return False
+        return True
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return looking(look, f"stop {plan.run}")

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,9 +10,7 @@ from torch import Tensor
 
 from octoscale.augment import augment
 from octoscale.config import Config, load_config, parse_config
-from octoscale.data.index import Index
 from octoscale.data.loader import Batch
-from octoscale.data.reader import ImageReader
 from octoscale.data.storage import Store
 from octoscale.degrade import degrade
 from octoscale.distillation import DistillationConfig, Teacher, distill
@@ -33,14 +30,6 @@ def weights(tmp_path: Path) -> Path:
     torch.manual_seed(1)
     save_weights(load("tiny", embedding_dim=16), tmp_path / "before.pt")
     return tmp_path / "before.pt"
-
-
-@pytest.fixture
-def batch(packed_faces: Path) -> Batch:
-    index = Index.load(packed_faces)
-    sample_ids = np.array([0, 1, 4, 6, 9, 11, 20, 22])
-    high = ImageReader(index, packed_faces).__getitems__(sample_ids)
-    return Batch(high, torch.from_numpy(index.identity_of(sample_ids)), torch.from_numpy(sample_ids))
 
 
 def config_of(small_run: SmallRun, weights: Path, **changes: Any) -> Config:

@@ -1,7 +1,6 @@
 """One step on one process, against the same thing written out."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ from torch import nn
 import octoscale.step
 from octoscale.augment import augment
 from octoscale.config import Config, parse_config
-from octoscale.data.index import Index
 from octoscale.data.loader import Batch
-from octoscale.data.reader import ImageReader
 from octoscale.degrade import degrade
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
@@ -24,15 +21,6 @@ from octoscale.models import FaceNetwork
 from octoscale.step import StepResult, draw_resolutions, training_step
 from octoscale.train import build_engine, build_network
 from tests.conftest import SmallRun
-
-
-@pytest.fixture
-def batch(packed_faces: Path) -> Batch:
-    """Four identities with two images each."""
-    index = Index.load(packed_faces)
-    sample_ids = np.array([0, 1, 4, 6, 9, 11, 20, 22])
-    high = ImageReader(index, packed_faces).__getitems__(sample_ids)
-    return Batch(high, torch.from_numpy(index.identity_of(sample_ids)), torch.from_numpy(sample_ids))
 
 
 def config_of(small_run: SmallRun, **changes: Any) -> Config:
