@@ -1,0 +1,62 @@
+"""Accuracy against the global batch size on real faces: as many images seen, and as many steps.
+
+    python tools/bench/batch_size.py [--parallel 2] [--directory runs/recipes] [--figure docs/images/batch-size.png]
+
+The paper's figure 4 ends at a batch of 256; here it goes on to 2,048 in the same memory, by the two-pass step with
+64 images in the network at a time. Trained and scored as `recipes.py` does it: cosine distance, margin 0.3, AdamW at
+1e-3. The same command goes on where it was interrupted. Prints JSON.
+"""
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from support.batch_size_figure import draw
+from support.recipe_runs import Bench, add_bench_arguments, printed
+
+BATCH_SIZES = (64, 128, 256, 512, 1024, 2048)
+IMAGES = 8192
+STEPS = 16
+MICRO_BATCH_SIZE = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figure", type=Path, help="draw the accuracies here")
+    add_bench_arguments(parser, "recipes")
+    arguments = parser.parse_args()
+    bench = Bench.of(arguments)
+    bench.prepare()
+
+    def run(point: tuple[int, int]) -> dict[str, Any]:
+        batch_size, steps = point
+        overrides = [
+            "loss.metric=cosine",
+            "loss.margin=0.3",
+            "optimizer.learning_rate=1e-3",
+            f"global_batch_size={batch_size}",
+            f"micro_batch_size={MICRO_BATCH_SIZE}",
+            f"steps={steps}",
+            f"schedule.warmup_steps={steps // 10}",
+        ]
+        return bench.run(f"batch-{batch_size}-steps-{steps}", overrides, shared=True)
+
+    equal_images = {size: (size, IMAGES // size) for size in BATCH_SIZES}
+    equal_steps = {size: (size, STEPS) for size in BATCH_SIZES}
+    # A point of both is one run; of equal steps the longest begin first.
+    points = list(dict.fromkeys([*equal_images.values(), *reversed(equal_steps.values())]))
+    with ThreadPoolExecutor(arguments.parallel) as pool:
+        runs = dict(zip(points, pool.map(run, points), strict=True))
+    report = {
+        "before": bench.before(shared=True),
+        "equal_images": {size: runs[point] for size, point in equal_images.items()},
+        "equal_steps": {size: runs[point] for size, point in equal_steps.items()},
+    }
+    if arguments.figure:
+        draw(report, arguments.figure, images=IMAGES, steps=STEPS)
+    print(printed(report))
+
+
+if __name__ == "__main__":
+    main()
