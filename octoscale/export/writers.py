@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from octoscale.errors import OctoscaleError
 from octoscale.models import card as cards
 from octoscale.models.card import Card
-from octoscale.models.graph_file import CARD_FILE
+from octoscale.models.graph_facts import CARD_FILE
 
 _INPUT, _OUTPUT = "images", "embeddings"
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from octoscale.errors import OctoscaleError
 from octoscale.models import card
 from octoscale.models.card import Card
+from octoscale.models.exported_archive import refuse_code
+from octoscale.models.graph_facts import CARD_FILE
 
 SUFFIXES = (".pt", ".pt2", ".onnx")
-# Of the extra file in TorchScript and torch.export archives.
-CARD_FILE = f"{card.KEY}.json"
 
 
 class Graph(nn.Module):
@@ -64,7 +64,8 @@ def read_graph(path: str | Path) -> tuple[nn.Module, Card | None]:
     """A backbone from a file, on the CPU, and what octoscale wrote about it, if it wrote the file.
 
     Raises:
-        OctoscaleError: no such file, it is no graph, or the library that runs it is not installed.
+        OctoscaleError: no such file, it is no graph, a torch.export archive with more than plain tensors in it, or the
+            library that runs it is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -93,8 +94,10 @@ def _read_torchscript(path: Path) -> tuple[nn.Module, str]:
 
 def _read_exported(path: Path) -> tuple[nn.Module, str]:
     extra: dict[str, Any] = {CARD_FILE: ""}
+    refuse_code(path)
     program = torch.export.load(path, extra_files=extra)
-    return Graph(program.module()), _text(extra)
+    # Guards are code in the file.
+    return Graph(program.module(check_guards=False)), _text(extra)
 
 
 def _read_onnx(path: Path) -> tuple[nn.Module, str]:

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from octoscale.errors import OctoscaleError
-from octoscale.models.graph_file import is_graph_file, is_torchscript, read_graph
+from octoscale.models.graph_facts import graph_facts
+from octoscale.models.graph_file import is_graph_file, is_torchscript
 from octoscale.models.network import Preprocessing
 from octoscale.models.weights import read_weights
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
-    """Whose weights these are, and what their network expects; None where it cannot be told.
+    """Whose weights these are, and what their network expects; None where it cannot be told. Nothing in it runs.
 
     Raises:
         OctoscaleError: no such file, or it can be read as nothing of the kind.
@@ -34,16 +35,16 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
 
 def _graph(path: Path) -> dict[str, Any]:
-    backbone, card = read_graph(path)
-    counted = sum(parameter.numel() for parameter in backbone.parameters())
+    facts = graph_facts(path)
+    card = facts.card
     return {
         "dialect": card and card.dialect,
         "network": card and card.network,
-        "embedding_dim": card and card.embedding_dim,
+        "embedding_dim": facts.embedding_dim,
         **_prepared(None if card is None else card.preprocessing),
-        "image_size": card and card.image_size,
-        # onnxruntime keeps them to itself.
-        "parameters": counted or None,
+        "image_size": facts.image_size,
+        "parameters": facts.parameters,
+        "tensor_bytes": facts.tensor_bytes,
         "octoscale": card and card.octoscale,
     }
 

@@ -38,7 +38,7 @@ OWNERS = {
     "scipy": {"evaluate/protocols/matlab.py"},
     "deepspeed": {"distributed/deepspeed_engine.py"},
     "ray": {"orchestrate/"},
-    "onnx": {"export/writers.py"},
+    "onnx": {"export/writers.py", "models/graph_facts.py"},
     "onnxscript": {"export/writers.py"},
     "onnxruntime": {"models/graph_file.py"},
     "safetensors": {"export/writers.py", "models/state_file.py"},

@@ -4,26 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from octoscale.errors import OctoscaleError
 from octoscale.models import Preprocessing, load, set_training
 from octoscale.models.config import ModelConfig
+from tests.unit.models.graphs import Small, write_graph
 
 
-class _Small(nn.Module):
-    """With BatchNorm and dropout, whose modes a graph keeps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
-        self.fc = nn.Linear(4, 5)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.fc(self.layers(images).mean(dim=(2, 3)))
-
-
-class _Pair(_Small):
+class _Pair(Small):
     """Gives a unit feature and its norm, as AdaFace's networks do."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -32,24 +21,14 @@ class _Pair(_Small):
         return embeddings / norms, norms
 
 
-def _write(network: nn.Module, path: Path) -> Path:
-    images = torch.randn(2, 3, 32, 32)
-    if path.suffix == ".pt":
-        torch.jit.save(torch.jit.trace(network, images), path)
-    else:
-        program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        torch.export.save(program, path)
-    return path
-
-
 @pytest.fixture(params=[".pt", ".pt2"])
 def suffix(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 def test_a_graph_embeds_as_its_network_does(suffix: str, tmp_path: Path) -> None:
-    network = _Small().eval()
-    found = load(str(_write(network, tmp_path / f"small{suffix}")))
+    network = Small().eval()
+    found = load(str(write_graph(network, tmp_path / f"small{suffix}")))
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     assert found.preprocessing == Preprocessing()
     torch.testing.assert_close(found(images), network((images.float() - 127.5) / 127.5))
@@ -58,13 +37,13 @@ def test_a_graph_embeds_as_its_network_does(suffix: str, tmp_path: Path) -> None
 def test_a_pair_of_feature_and_norm_is_multiplied(suffix: str, tmp_path: Path) -> None:
     network = _Pair().eval()
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
-    expected = _Small.forward(network, (images.float() - 127.5) / 127.5)
-    torch.testing.assert_close(load(str(_write(network, tmp_path / f"pair{suffix}")))(images), expected)
+    expected = Small.forward(network, (images.float() - 127.5) / 127.5)
+    torch.testing.assert_close(load(str(write_graph(network, tmp_path / f"pair{suffix}")))(images), expected)
 
 
 def test_a_graph_is_trained_as_it_was_exported(suffix: str, tmp_path: Path) -> None:
     """Its weights get gradients; dropout stays off, and running statistics stay."""
-    network = load(str(_write(_Small().eval(), tmp_path / f"small{suffix}")))
+    network = load(str(write_graph(Small().eval(), tmp_path / f"small{suffix}")))
     set_training(network, "frozen")
     before = {name: value.clone() for name, value in network.named_buffers()}
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
@@ -79,7 +58,7 @@ def test_a_graph_is_trained_as_it_was_exported(suffix: str, tmp_path: Path) -> N
 
 
 def test_a_state_dict_given_as_a_network_is_told_where_it_belongs(tmp_path: Path) -> None:
-    torch.save(_Small().state_dict(), tmp_path / "weights.pt")
+    torch.save(Small().state_dict(), tmp_path / "weights.pt")
     with pytest.raises(OctoscaleError, match=r"not a TorchScript graph; .*model\.weights"):
         load(str(tmp_path / "weights.pt"))
 
