@@ -24,12 +24,17 @@ def _weights() -> None:
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="Weights, or a whole network as a file.", show_default=False)],
+    dialect: Annotated[str | None, typer.Option(help="Read them as this one: model.dialect.")] = None,
     as_json: Json = False,
 ) -> None:
     """Tell whose weights a file holds: dialect, network, embedding, preprocessing, parameters. Runs no code in it."""
+    from octoscale.models.dialects import PREPROCESSING
     from octoscale.models.inspection import inspect_file
 
-    found = inspect_file(file)
+    known = {name: name for name in PREPROCESSING}
+    if dialect is not None and dialect not in known:
+        raise OctoscaleError(f"no dialect {dialect!r}; choose one of {', '.join(known)}")
+    found = inspect_file(file, None if dialect is None else known[dialect])
     table = Table(show_header=False, box=None, title=escape(str(file)))
     for key, value in found.items():
         if value or key in ("dialect", "network"):

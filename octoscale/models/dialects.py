@@ -7,13 +7,15 @@ from typing import Literal
 
 from torch import Tensor
 
+from octoscale.errors import OctoscaleError
 from octoscale.models import ir, iresnet
 from octoscale.models import mobilefacenet_prelu as mbf
 from octoscale.models.network import Preprocessing
 
 DialectName = Literal[
-    "arcface_torch", "magface", "adaface", "facex_zoo", "face_transformer", "face_evolve", "mobilefacenet"
-]
+    "arcface_torch", "magface", "adaface", "tface", "facex_zoo", "face_transformer", "face_evolve",
+    "insightface_pytorch", "mobilefacenet",
+]  # fmt: skip
 
 CENTRED_RGB = Preprocessing()
 CENTRED_BGR = Preprocessing(color="bgr")
@@ -27,9 +29,12 @@ PREPROCESSING: dict[DialectName, Preprocessing] = {
     "arcface_torch": CENTRED_RGB,
     "magface": UNIT_BGR,
     "adaface": CENTRED_BGR,
+    "tface": CENTRED_RGB,
     "facex_zoo": FACEX_BGR,
     "face_transformer": RAW_RGB,
     "face_evolve": CENTRED_RGB,
+    # TreB1eN's: its training images were written with their channels swapped.
+    "insightface_pytorch": CENTRED_BGR,
     "mobilefacenet": IMAGENET,
 }
 # Where it is not what the network has by itself.
@@ -41,11 +46,12 @@ class Recognised:
     """A file's tensors, read as one dialect.
 
     Attributes:
-        dialect: None: no known one; the keys are the network's own.
+        dialect: None: no known one, the keys are the network's own; or one of `candidates`.
         architecture: the network's name for `octoscale.models.load`; None where it cannot be told.
         embedding_dim: None where it cannot be told.
         state: the backbone's tensors under octoscale's names, with whatever else was in the file and is no head.
         heads: keys of the training's class layers, which are left out.
+        candidates: projects that write these very keys, and prepare images differently; empty: the dialect is told.
     """
 
     dialect: DialectName | None
@@ -53,6 +59,7 @@ class Recognised:
     embedding_dim: int | None
     state: dict[str, Tensor]
     heads: tuple[str, ...] = ()
+    candidates: tuple[DialectName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class _Format:
     """How one project writes one kind of network.
 
     Attributes:
-        prefixes: in front of each of the backbone's keys; the first that fits.
+        prefixes: in front of each of the backbone's keys -> who writes it; the first that fits.
         signature: keys that only such a backbone has all of.
         last: the key of a tensor whose first dimension is the embedding's.
         architecture: the network's name, from the backbone's tensors.
@@ -68,8 +75,7 @@ class _Format:
         rename: its name of a tensor -> ours.
     """
 
-    dialect: DialectName
-    prefixes: tuple[str, ...]
+    prefixes: Mapping[str, tuple[DialectName, ...]]
     signature: tuple[str, ...]
     last: str
     architecture: Callable[[Mapping[str, Tensor]], str | None]
@@ -85,31 +91,46 @@ def recognise(state: Mapping[str, Tensor], dialect: DialectName | None = None) -
         dialect: read them as this one, where the keys alone would say another (a MagFace network whose prefix
             somebody has removed has arcface_torch's keys); None: as the keys say.
     """
-    plain = {_without_wrappers(key): value for key, value in state.items()}
+    plain = _unwrapped(state)
     for form in _FORMATS:
-        if dialect in (None, form.dialect):
-            for prefix in form.prefixes if dialect is None else (*form.prefixes, ""):
-                if all(prefix + key in plain for key in form.signature):
-                    return _read(plain, form, prefix)
+        known = {name for names in form.prefixes.values() for name in names}
+        if dialect is not None and dialect not in known:
+            continue
+        for prefix in form.prefixes if dialect is None else (*form.prefixes, ""):
+            if all(prefix + key in plain for key in form.signature):
+                return _read(plain, form, prefix, form.prefixes[prefix] if dialect is None else (dialect,))
     whole = all(key.startswith("backbone.") for key in plain)  # of a FaceNetwork
     return Recognised(None, None, None, {key.removeprefix("backbone.") if whole else key: plain[key] for key in plain})
 
 
-def _without_wrappers(key: str) -> str:
-    """Without what DataParallel, DistributedDataParallel and torch.compile put in front."""
-    while key.startswith(("module.", "_orig_mod.")):
-        key = key.partition(".")[2]
-    return key
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what DataParallel, DistributedDataParallel and torch.compile put in front of keys."""
+    plain: dict[str, str] = {}
+    for key in state:
+        name = key
+        while name.startswith(("module.", "_orig_mod.")):
+            name = name.partition(".")[2]
+        if name in plain:
+            raise OctoscaleError(
+                f"the weights have {plain[name]} and {key}, two tensors for {name} (a network and its average?); "
+                "save one of the two networks alone"
+            )
+        plain[name] = key
+    return {name: state[key] for name, key in plain.items()}
 
 
-def _read(plain: Mapping[str, Tensor], form: _Format, prefix: str) -> Recognised:
+def _read(plain: Mapping[str, Tensor], form: _Format, prefix: str, candidates: tuple[DialectName, ...]) -> Recognised:
     found = {key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)}
     strays = {key: value for key, value in plain.items() if not key.startswith(prefix)}
     # A class layer stands beside the backbone: where that has no prefix, only a name that is not its own can be one.
     heads = tuple(key for key in plain if key.startswith(form.heads)) if prefix in form.prefixes else ()
     state = {form.rename(key): value for key, value in found.items() if prefix + key not in heads}
     state |= {key: value for key, value in strays.items() if key not in heads}
-    return Recognised(form.dialect, form.architecture(found), found[form.last].shape[0], state, heads)
+    told, *others = candidates
+    return Recognised(
+        None if others else told, form.architecture(found), found[form.last].shape[0], state, heads,
+        candidates if others else (),
+    )  # fmt: skip
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -174,40 +195,45 @@ def _facex_mobilefacenet(key: str) -> str:
     return ".".join([_FACEX_LAYERS[first], *inner, _FACEX_CONVOLUTION.get(last, last), tensor])
 
 
+_ARCFACE: dict[str, tuple[DialectName, ...]] = {"": ("arcface_torch",), "backbone.": ("arcface_torch",)}
+# Three projects trained one code's IR networks and MobileFaceNet, and only FaceX-Zoo's checkpoints have a prefix.
+_IR: dict[str, tuple[DialectName, ...]] = {
+    "backbone.": ("facex_zoo",), "feat_net.": ("facex_zoo",), "": ("face_evolve", "insightface_pytorch", "facex_zoo"),
+}  # fmt: skip
 _FORMATS = (
     _Format(
-        "magface", ("features.module.", "features."), ("layer1.0.bn1.weight", "features.weight"), "features.weight",
-        _iresnet, heads=("fc.", "parallel_fc."),
+        {"features.module.": ("magface",), "features.": ("magface",)}, ("layer1.0.bn1.weight", "features.weight"),
+        "features.weight", _iresnet, heads=("fc.", "parallel_fc."),
+    ),
+    _Format(_ARCFACE, ("layer1.0.bn1.weight", "features.weight"), "features.weight", _iresnet),
+    _Format(
+        _ARCFACE, ("layers.0.layers.0.weight", "conv_sep.layers.0.weight"), "features.layers.2.weight", _mbf
     ),
     _Format(
-        "arcface_torch", ("", "backbone."), ("layer1.0.bn1.weight", "features.weight"), "features.weight", _iresnet
+        # AdaFace took its network from TFace.
+        {"model.": ("adaface",), "": ("adaface", "tface")},
+        ("input_layer.0.weight", "body.0.res_layer.5.running_mean"), "output_layer.3.weight", _adaface,
+        heads=("head.",),
     ),
     _Format(
-        "arcface_torch", ("", "backbone."), ("layers.0.layers.0.weight", "conv_sep.layers.0.weight"),
-        "features.layers.2.weight", _mbf,
+        _IR, ("input_layer.0.weight", "body.0.res_layer.4.running_mean"), "output_layer.3.weight", _facex,
+        heads=("head.",),
     ),
     _Format(
-        "adaface", ("model.", ""), ("input_layer.0.weight", "body.0.res_layer.5.running_mean"),
-        "output_layer.3.weight", _adaface, heads=("head.",),
+        _IR, ("conv2_dw.conv.weight", "conv_6_dw.conv.weight", "linear.weight"), "linear.weight",
+        lambda state: "facex_mobilefacenet", heads=("head.",), rename=_facex_mobilefacenet,
     ),
     _Format(
-        "facex_zoo", ("backbone.", "feat_net.", ""), ("input_layer.0.weight", "body.0.res_layer.4.running_mean"),
-        "output_layer.3.weight", _facex, heads=("head.",),
+        {"": ("face_transformer",), "backbone.": ("face_transformer",)},
+        ("pos_embedding", "patch_to_embedding.weight", "mlp_head.0.weight"), "mlp_head.0.weight", _face_transformer,
+        heads=("loss.",),
     ),
     _Format(
-        "facex_zoo", ("backbone.", "feat_net.", ""), ("conv2_dw.conv.weight", "conv_6_dw.conv.weight", "linear.weight"),
-        "linear.weight", lambda state: "facex_mobilefacenet", heads=("head.",), rename=_facex_mobilefacenet,
-    ),
-    _Format(
-        "face_transformer", ("", "backbone."), ("pos_embedding", "patch_to_embedding.weight", "mlp_head.0.weight"),
-        "mlp_head.0.weight", _face_transformer, heads=("loss.",),
-    ),
-    _Format(
-        "face_evolve", ("", "backbone."), ("layer1.0.conv3.weight", "bn_o1.weight"), "fc.weight",
+        {"": ("face_evolve",), "backbone.": ("face_evolve",)}, ("layer1.0.conv3.weight", "bn_o1.weight"), "fc.weight",
         lambda state: "resnet50",
     ),
     _Format(
-        "mobilefacenet", ("", "backbone."), ("dw_conv.depthwise.weight", "gdconv.depthwise.weight"), "conv3.weight",
-        lambda state: "mobilefacenet",
+        {"": ("mobilefacenet",), "backbone.": ("mobilefacenet",)},
+        ("dw_conv.depthwise.weight", "gdconv.depthwise.weight"), "conv3.weight", lambda state: "mobilefacenet",
     ),
 )  # fmt: skip

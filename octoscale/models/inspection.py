@@ -4,14 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from octoscale.errors import OctoscaleError
+from octoscale.models.dialects import DialectName
 from octoscale.models.graph_facts import graph_facts
 from octoscale.models.graph_file import is_graph_file, is_torchscript
 from octoscale.models.network import Preprocessing
 from octoscale.models.weights import read_weights
 
 
-def inspect_file(path: Path) -> dict[str, Any]:
+def inspect_file(path: Path, dialect: DialectName | None = None) -> dict[str, Any]:
     """Whose weights these are, and what their network expects; None where it cannot be told. Nothing in it runs.
+
+    Args:
+        dialect: of weights: read them as this one.
 
     Raises:
         OctoscaleError: no such file, or it can be read as nothing of the kind.
@@ -19,10 +23,13 @@ def inspect_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise OctoscaleError(f"no file {path}; give the path of a local file")
     if is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path)):
+        if dialect is not None:
+            raise OctoscaleError(f"dialect is {dialect}, of weights, and {path} is a whole network; leave it out")
         return _graph(path)
-    weights = read_weights(path)
+    weights = read_weights(path, dialect)
     return {
         "dialect": weights.dialect,
+        "candidates": list(weights.candidates),
         "network": weights.network,
         "embedding_dim": weights.embedding_dim,
         **_prepared(weights.preprocessing),

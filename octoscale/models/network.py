@@ -36,6 +36,11 @@ class Preprocessing:
         if not all(std > 0 for std in self.std):
             raise OctoscaleError(f"preprocessing.std is {self.std}; each must be above 0, on the 0–255 scale")
 
+    def __str__(self) -> str:
+        """E.g. RGB, (x − 127.5) / 127.5."""
+        mean, std = (f"{values[0]:g}" if len(set(values)) == 1 else str(values) for values in (self.mean, self.std))
+        return f"{self.color.upper()}, (x − {mean}) / {std}"
+
 
 class FaceNetwork(nn.Module):
     """A backbone that takes images as they are stored.

@@ -25,13 +25,15 @@ class Weights:
     """What a file says, or its keys tell.
 
     Attributes:
-        dialect: whose weights they are; None: of none that is known, the keys are the network's own.
+        dialect: whose weights they are; None: of none that is known, the keys are the network's own; or one of
+            `candidates`.
         network: the architecture's name for `octoscale.models.load`; None where it cannot be told.
         embedding_dim: None where it cannot be told.
         preprocessing, batch_norm_epsilon: what the network must have with these weights; None: its own.
         state: the backbone's tensors, under octoscale's names.
         heads: keys of the training's class layers, which are not the backbone's and are left out.
         octoscale: the version that wrote the file; None: something else did.
+        candidates: dialects that the keys cannot tell apart; empty: `dialect` is what they say.
     """
 
     dialect: DialectName | None
@@ -42,6 +44,7 @@ class Weights:
     state: Mapping[str, Tensor]
     heads: tuple[str, ...] = ()
     octoscale: str | None = None
+    candidates: tuple[DialectName, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -79,6 +82,7 @@ def read_weights(path: str | Path, dialect: DialectName | None = None) -> Weight
         None if found.dialect is None else BATCH_NORM_EPSILON.get(found.dialect),
         found.state,
         found.heads,
+        candidates=found.candidates,
     )
 
 
@@ -93,11 +97,21 @@ def load_weights(network: nn.Module, path: str | Path, dialect: DialectName | No
         what was read.
 
     Raises:
-        OctoscaleError: the file cannot be read, or does not fit the network, which then stays as it was.
+        OctoscaleError: the file cannot be read, its dialect cannot be told, it does not fit the network, or it has
+            numbers that are not finite; the network then stays as it was.
     """
     weights = read_weights(path, dialect)
-    backbone, state = _backbone(network), weights.state
+    if weights.candidates:
+        listed = ", ".join(f"{name} ({PREPROCESSING[name]})" for name in weights.candidates)
+        raise OctoscaleError(
+            f"weights {path} could be of {listed}, which write the same keys; say whose they are: model.dialect=NAME"
+        )
+    backbone = _backbone(network)
     expected = backbone.state_dict()
+    # PyTorch before 0.4.1 did not count batches.
+    counters = {key.replace(".running_mean", ".num_batches_tracked") for key in weights.state}
+    uncounted = {key: torch.tensor(0, device="cpu") for key in expected if key in counters}
+    state = uncounted | dict(weights.state)
     wrong_shape = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in expected
@@ -114,6 +128,9 @@ def load_weights(network: nn.Module, path: str | Path, dialect: DialectName | No
         if weights.network is not None:
             they = f"they are {weights.network}'s, with embedding_dim {weights.embedding_dim or 'as usual'}"
         raise OctoscaleError(f"weights {path} do not fit {type(backbone).__name__}: {listed}; {they}")
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise OctoscaleError(f"weights {path} are broken: {key} has numbers that are not finite; take another file")
     backbone.load_state_dict(state)
     return weights
 

@@ -24,8 +24,8 @@ def test_inspect_tells_what_a_file_is(call: Octoscale, tmp_path: Path) -> None:
     found = json.loads(call("weights", "inspect", path, "--json").out)
     assert found == {
         "event": "weights", "path": str(path),
-        "dialect": "magface", "network": "iresnet100", "embedding_dim": 512, "color": "bgr", "mean": [0, 0, 0],
-        "std": [255, 255, 255], "batch_norm_epsilon": 2e-5, "parameters": 65_156_160, "tensors": 925,
+        "dialect": "magface", "candidates": [], "network": "iresnet100", "embedding_dim": 512, "color": "bgr",
+        "mean": [0, 0, 0], "std": [255, 255, 255], "batch_norm_epsilon": 2e-5, "parameters": 65_156_160, "tensors": 925,
         "left_out": ["parallel_fc.weight"], "octoscale": None,
     }  # fmt: skip
     table = call("weights", "inspect", path)
@@ -38,6 +38,16 @@ def test_inspect_tells_what_octoscale_wrote(call: Octoscale, tmp_path: Path) -> 
     save_weights(load("tiny", batch_norm_epsilon=1e-3), tmp_path / "tiny.pt")
     found = json.loads(call("weights", "inspect", tmp_path / "tiny.pt", "--json").out)
     assert (found["network"], found["dialect"], found["batch_norm_epsilon"]) == ("tiny", None, 1e-3)
+
+
+def test_inspect_lists_the_candidates_and_takes_a_dialect(call: Octoscale, tmp_path: Path) -> None:
+    path = published.write(tmp_path / "model_ir_se50.pth", published.zeros(published.ir(50, facex=True, excited=True)))
+    found = json.loads(call("weights", "inspect", path, "--json").out)
+    assert (found["dialect"], found["network"], found["color"]) == (None, "facex_irse50", None)
+    assert found["candidates"] == ["face_evolve", "insightface_pytorch", "facex_zoo"]
+    told = json.loads(call("weights", "inspect", path, "--dialect", "insightface_pytorch", "--json").out)
+    assert (told["dialect"], told["color"], told["std"]) == ("insightface_pytorch", "bgr", [127.5] * 3)
+    refused(call("weights", "inspect", path, "--dialect", "nobody"), "no dialect 'nobody'", "face_evolve")
 
 
 def test_inspect_says_that_it_does_not_know(call: Octoscale, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ CASES = [
         "adaface", "adaface_ir50", BGR, heads=3,
     ),
     Case("AdaFace R18", checkpoint(published.ir(18), "model."), "adaface", "adaface_ir18", BGR),
-    Case("AdaFace R100, bare", plain(published.ir(100)), "adaface", "adaface_ir101", BGR),
+    Case("AdaFace R100", plain(published.ir(100), "model."), "adaface", "adaface_ir101", BGR),
     Case(
         "FaceX-Zoo MobileFaceNet",
         checkpoint(published.facex_mobilefacenet(), "backbone.", **{"head.weight": (512, 1000)}),
@@ -152,6 +152,40 @@ def test_a_magface_network_without_its_prefix_is_read_as_told(tmp_path: Path) ->
     assert network.backbone.bn1.eps == 2e-5
 
 
+@dataclass(frozen=True)
+class Ambiguous:
+    """A file without a prefix, and what each project that writes such files has trained its network with."""
+
+    shapes: published.Shapes
+    network: str
+    dialects: dict[DialectName, Preprocessing]
+
+
+IR: dict[DialectName, Preprocessing] = {"face_evolve": RGB, "insightface_pytorch": BGR, "facex_zoo": FACEX}
+AMBIGUOUS = [
+    Ambiguous(published.ir(50, facex=True), "facex_ir50", IR),
+    Ambiguous(published.ir(50, facex=True, excited=True), "facex_irse50", IR),
+    Ambiguous(published.facex_mobilefacenet(), "facex_mobilefacenet", IR),
+    Ambiguous(published.ir(100), "adaface_ir101", {"adaface": BGR, "tface": RGB}),
+]
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS, ids=lambda case: case.network)
+def test_keys_of_projects_with_other_images_are_nobodys_until_a_dialect_is_named(
+    case: Ambiguous, tmp_path: Path
+) -> None:
+    path = published.write(tmp_path / "weights.pt", published.zeros(case.shapes))
+    found = read_weights(path)
+    assert (found.dialect, found.network, found.candidates) == (None, case.network, tuple(case.dialects))
+    with pytest.raises(OctoscaleError, match=r"could be of .*say whose they are: model\.dialect=") as refused:
+        load(case.network, weights=path)
+    for dialect, preprocessing in case.dialects.items():
+        assert f"{dialect} ({preprocessing})" in str(refused.value)
+        with torch.device("meta"):
+            network = load(case.network, weights=path, dialect=dialect)
+        assert (network.dialect, network.preprocessing) == (dialect, preprocessing)
+
+
 def test_an_explicit_setting_wins_over_the_dialects(tmp_path: Path) -> None:
     path = published.write(tmp_path / "weights.pt", published.zeros(published.iresnet(18), "features."))
     with torch.device("meta"):
@@ -184,6 +218,14 @@ def test_partly_matched_keys_are_an_error_that_lists_the_first(prefix: str, tmp_
     missing = r"187 missing \(conv1.weight, " if prefix == "encoder." else r"1 missing \(layer2\.0\.bn1\.weight\)"
     with torch.device("meta"), pytest.raises(OctoscaleError, match=missing):
         load("iresnet18", weights=path)
+
+
+def test_a_network_and_its_average_in_one_state_are_refused() -> None:
+    state = {"conv.weight": torch.zeros(1), "module.conv.weight": torch.ones(1)}
+    with pytest.raises(
+        OctoscaleError, match=r"have conv\.weight and module\.conv\.weight, two tensors for conv\.weight"
+    ):
+        recognise(state)
 
 
 def test_unknown_keys_are_the_networks_own() -> None:

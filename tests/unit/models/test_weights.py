@@ -70,6 +70,26 @@ def test_every_kind_of_misfit_is_counted_and_named(tmp_path: Path) -> None:
     assert "1 of another shape (fc.weight (32, 512) instead of (64, 512))" in message
 
 
+def test_weights_of_a_pytorch_that_did_not_count_batches_load(tmp_path: Path) -> None:
+    state = TinyNet().state_dict()
+    torch.save({key: value for key, value in state.items() if "num_batches" not in key}, tmp_path / "tiny.pt")
+    network = TinyNet()
+    load_weights(network, tmp_path / "tiny.pt")
+    assert _equal(network.state_dict(), state)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    state = TinyNet().state_dict()
+    state["fc.weight"] = torch.full_like(state["fc.weight"], value)
+    torch.save(state, tmp_path / "tiny.pt")
+    network = TinyNet()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(OctoscaleError, match=r"broken: fc\.weight has numbers that are not finite"):
+        load_weights(network, tmp_path / "tiny.pt")
+    assert _equal(network.state_dict(), before)
+
+
 def test_weights_that_do_not_fit_leave_the_network_as_it_was(tmp_path: Path) -> None:
     state = TinyNet().state_dict()
     del state["bn.bias"]
