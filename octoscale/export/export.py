@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from octoscale.errors import OctoscaleError
-from octoscale.export.writers import write_exported, write_onnx, write_safetensors, write_torchscript
+from octoscale.export.writers import record_exported, record_onnx, record_safetensors, record_torchscript
 from octoscale.models import FaceNetwork, load
 from octoscale.models.card import Card, card_of
+from octoscale.models.graph_file import Graph, OnnxNetwork
 from octoscale.models.weights import load_weights
 
 Form = Literal["onnx", "torchscript", "pt2", "safetensors"]
 FORMS: tuple[Form, ...] = get_args(Form)
 _SUFFIX: dict[Form, str] = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "safetensors": ".safetensors"}
-_WRITE: dict[Form, Callable[[nn.Module, Tensor, Card, Path], None]] = {
-    "onnx": write_onnx,
-    "torchscript": write_torchscript,
-    "pt2": write_exported,
-    "safetensors": write_safetensors,
+_RECORD: dict[Form, Callable[[nn.Module, Tensor, Card], bytes]] = {
+    "onnx": record_onnx,
+    "torchscript": record_torchscript,
+    "pt2": record_exported,
+    "safetensors": record_safetensors,
 }
 # The largest difference that a file may make, per number of an embedding.
 TOLERANCE = 1e-4
@@ -52,12 +53,19 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
         image_size: pixels.
 
     Raises:
-        OctoscaleError: another suffix, a network that cannot be recorded, a library that is not installed, or a file
-            that gives other embeddings.
+        OctoscaleError: another suffix, a network that cannot be recorded, a library that is not installed, a file that
+            cannot be written, or one that gives other embeddings.
     """
     path = Path(path)
     if path.suffix != _SUFFIX[form]:
         raise OctoscaleError(f"a {form} file ends in {_SUFFIX[form]}, and {path} does not; give it another name")
+    if isinstance(network.backbone, OnnxNetwork):
+        raise OctoscaleError(f"{network.name} is an ONNX graph, which runs as it is; export what it was made of")
+    if isinstance(network.backbone, Graph) and form == "safetensors":
+        raise OctoscaleError(
+            f"{network.name} is a whole graph, and a safetensors file holds weights for a network of that name; export "
+            "what the graph was made of, or choose another form"
+        )
     ours = copy.deepcopy(network).cpu().float().eval()
     images = torch.randint(
         256, (_RECORDED_BATCH, 3, image_size, image_size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -67,7 +75,7 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
     card = card_of(ours, embedding_dim=embedding_dim, image_size=image_size)
     temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
-        _write(ours, images, card, temporary, form)
+        temporary.write_bytes(_record(ours, images, card, form))
         difference = max(_difference(ours, temporary, form, card, batch) for batch in _BATCHES)
         if not difference <= TOLERANCE:
             raise OctoscaleError(
@@ -82,11 +90,11 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
     return Exported(card, difference)
 
 
-def _write(network: FaceNetwork, images: Tensor, card: Card, path: Path, form: Form) -> None:
+def _record(network: FaceNetwork, images: Tensor, card: Card, form: Form) -> bytes:
     try:
         with torch.no_grad():
-            _WRITE[form](network.backbone, network.prepare(images), card, path)
-    except (OctoscaleError, OSError):
+            return _RECORD[form](network.backbone, network.prepare(images), card)
+    except OctoscaleError:
         raise
     except Exception as error:  # each exporter has its own kinds
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,10 +1,13 @@
-"""One function per kind of file: a backbone, its card beside it. Each imports what it needs."""
+"""One function per kind of file: a backbone, its card beside it, as bytes. Each imports what it needs.
 
+PyTorch ends the process where it writes to a disk that is full, so that no file is written here.
+"""
+
+import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +21,7 @@ from octoscale.models.graph_facts import CARD_FILE
 _INPUT, _OUTPUT = "images", "embeddings"
 
 
-def write_onnx(backbone: nn.Module, images: Tensor, card: Card, path: Path) -> None:
+def record_onnx(backbone: nn.Module, images: Tensor, card: Card) -> bytes:
     """`images`: prepared, float [n, 3, size, size]."""
     try:
         import onnx
@@ -33,31 +36,35 @@ def write_onnx(backbone: nn.Module, images: Tensor, card: Card, path: Path) -> N
     assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(model, _properties(card))
-    onnx.save(model, path)
+    return bytes(model.SerializeToString())
 
 
-def write_torchscript(backbone: nn.Module, images: Tensor, card: Card, path: Path) -> None:
+def record_torchscript(backbone: nn.Module, images: Tensor, card: Card) -> bytes:
     """`images`: prepared, float [n, 3, size, size]."""
+    file = io.BytesIO()
     with _quietly():
         graph = torch.jit.trace(backbone, images, check_trace=False)
-        torch.jit.save(graph, path, _extra_files={CARD_FILE: card.to_json()})
+        torch.jit.save(graph, file, _extra_files={CARD_FILE: card.to_json()})
+    return file.getvalue()
 
 
-def write_exported(backbone: nn.Module, images: Tensor, card: Card, path: Path) -> None:
+def record_exported(backbone: nn.Module, images: Tensor, card: Card) -> bytes:
     """`images`: prepared, float [n, 3, size, size]."""
+    file = io.BytesIO()
     with _quietly():
         program = torch.export.export(backbone, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        torch.export.save(program, path, extra_files={CARD_FILE: card.to_json()})
+        torch.export.save(program, file, extra_files={CARD_FILE: card.to_json()})
+    return file.getvalue()
 
 
-def write_safetensors(backbone: nn.Module, images: Tensor, card: Card, path: Path) -> None:
+def record_safetensors(backbone: nn.Module, images: Tensor, card: Card) -> bytes:
     """The tensors alone, for `model.weights`."""
     try:
         from safetensors.torch import save
     except ImportError as error:
         raise _missing(error) from error
     state = {key: value.detach().contiguous().clone() for key, value in backbone.state_dict().items()}
-    path.write_bytes(save(state, metadata=_properties(card)))
+    return bytes(save(state, metadata=_properties(card)))
 
 
 def _properties(card: Card) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Files of a network, read again by octoscale and by the programs that they are for."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,55 @@ def test_a_file_says_how_images_are_prepared(file: File) -> None:
         "network": "tiny", "dialect": None, "mean": [10, 20, 30], "std": [50, 60, 70], "color": "bgr",
         "batch_norm_epsilon": 1e-4, "embedding_dim": 8, "image_size": 32, "octoscale": octoscale.__version__,
     }  # fmt: skip
+
+
+def test_a_graph_says_which_images_it_takes(file: File) -> None:
+    if file.form == "safetensors":
+        pytest.skip("not a graph")
+    with pytest.raises(OctoscaleError, match=r"tiny takes 32×32 px images, got \(1, 3, 40, 40\); resize them"):
+        load(str(file.path))(images(1, size=40))
+
+
+def test_a_graph_is_not_written_as_weights(network: FaceNetwork, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    export(network, tmp_path / "face.pt", "torchscript", image_size=32)
+    with pytest.raises(OctoscaleError, match=r"tiny is a whole graph.*export what the graph was made of"):
+        export(load(str(tmp_path / "face.pt")), tmp_path / "face.safetensors", "safetensors", image_size=32)
+    assert not (tmp_path / "face.safetensors").exists()
+
+
+@pytest.mark.parametrize("file", ["onnx"], indirect=True)
+def test_an_onnx_network_is_not_exported_again(file: File, tmp_path: Path) -> None:
+    with pytest.raises(OctoscaleError, match="tiny is an ONNX graph"):
+        export(load(str(file.path)), tmp_path / "again.pt", "torchscript", image_size=32)
+
+
+# PyTorch would end the process.
+FULL_DISK = """
+import resource, signal, sys
+from octoscale.errors import OctoscaleError
+from octoscale.export import export
+from octoscale.models import load
+
+network = load("tiny")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+for form, suffix in (("torchscript", ".pt"), ("pt2", ".pt2")):
+    try:
+        export(network, sys.argv[1] + "/face" + suffix, form, image_size=32)
+    except OctoscaleError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_an_error_that_leaves_nothing_behind(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("cannot write") == 2
+    assert "File too large" in ended.stdout
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("file", ["onnx"], indirect=True)
