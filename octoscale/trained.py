@@ -1,8 +1,9 @@
 """The network that a configuration starts from, or that a run has made so far."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -14,6 +15,7 @@ from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.models import FaceNetwork, load, read_weights
+from octoscale.models.network import PreprocessingConfig
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,15 @@ def with_what_weights_say(config: Config) -> Config:
     What a run commits is its network's weights in octoscale's own names; its configuration keeps the rest.
     """
     model = config.model
-    if model.weights is None:
-        return config
-    read = read_weights(model.weights, model.dialect)
-    found = {
-        "dialect": read.dialect,
-        "preprocessing": read.preprocessing,
-        "batch_norm_epsilon": read.batch_norm_epsilon,
-    }
-    left_open = {key: value for key, value in found.items() if value is not None and getattr(model, key) is None}
+    left_open: dict[str, Any] = {}
+    prepared = None
+    if model.weights is not None:
+        read = read_weights(model.weights, model.dialect)
+        prepared = read.preprocessing
+        found = {"dialect": read.dialect, "batch_norm_epsilon": read.batch_norm_epsilon}
+        left_open = {key: value for key, value in found.items() if value is not None and getattr(model, key) is None}
+    if model.preprocessing is not None and not model.preprocessing.is_complete:
+        prepared = configured_network(config, model.weights).preprocessing
+    if prepared is not None and (model.preprocessing is None or not model.preprocessing.is_complete):
+        left_open["preprocessing"] = PreprocessingConfig(**asdict(prepared))
     return config.model_copy(update={"model": model.model_copy(update=left_open)})

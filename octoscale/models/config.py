@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from octoscale.models.batch_norm import BatchNormPolicy
 from octoscale.models.dialects import DialectName
 from octoscale.models.graph_file import is_graph_file
-from octoscale.models.network import Preprocessing
+from octoscale.models.network import PreprocessingConfig
 from octoscale.settings import Settings
 
 
@@ -18,7 +18,7 @@ class ModelConfig(Settings):
     embedding_dim: int | None = Field(default=None, gt=0)
     batch_norm: BatchNormPolicy = "frozen"
     batch_norm_epsilon: float | None = Field(default=None, gt=0)
-    preprocessing: Preprocessing | None = None
+    preprocessing: PreprocessingConfig | None = None
     activation_checkpointing: bool = False
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from octoscale.errors import OctoscaleError
 from octoscale.models import card
 from octoscale.models.card import Card
 from octoscale.models.exported_archive import refuse_code
-from octoscale.models.graph_facts import CARD_FILE
+from octoscale.models.graph_facts import CARD_FILE, graph_facts, square
 
 SUFFIXES = (".pt", ".pt2", ".onnx")
 
@@ -60,8 +61,17 @@ def is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def read_graph(path: str | Path) -> tuple[nn.Module, Card | None]:
-    """A backbone from a file, on the CPU, and what octoscale wrote about it, if it wrote the file.
+@dataclass(frozen=True)
+class GraphFile:
+    """A backbone, on the CPU; what octoscale wrote about it, if it wrote the file; the image size, if it has but one."""
+
+    backbone: nn.Module
+    card: Card | None
+    image_size: int | None
+
+
+def read_graph(path: str | Path) -> GraphFile:
+    """The network in a file.
 
     Raises:
         OctoscaleError: no such file, it is no graph, a torch.export archive with more than plain tensors in it, or the
@@ -72,16 +82,17 @@ def read_graph(path: str | Path) -> tuple[nn.Module, Card | None]:
         raise OctoscaleError(f"no file {path}; give the path of a local TorchScript, torch.export or ONNX file")
     read = {".pt": _read_torchscript, ".pt2": _read_exported, ".onnx": _read_onnx}[path.suffix]
     try:
-        backbone, text = read(path)
+        backbone, text, image_size = read(path)
     except OctoscaleError:
         raise
     except Exception as error:  # onnxruntime's and TorchScript's own kinds have no common base
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OctoscaleError(f"{path} is not a readable {path.suffix} graph ({first}); export it again") from error
-    return backbone, card.read_card(text, source=str(path)) if text else None
+    written = card.read_card(text, source=str(path)) if text else None
+    return GraphFile(backbone, written, image_size or (written and written.image_size))
 
 
-def _read_torchscript(path: Path) -> tuple[nn.Module, str]:
+def _read_torchscript(path: Path) -> tuple[nn.Module, str, int | None]:
     if not is_torchscript(path):
         raise OctoscaleError(
             f"{path} is not a TorchScript graph; for a state_dict give the network's name as model.name, and this file "
@@ -89,23 +100,23 @@ def _read_torchscript(path: Path) -> tuple[nn.Module, str]:
         )
     extra = {CARD_FILE: ""}
     graph = torch.jit.load(path, map_location="cpu", _extra_files=extra)
-    return Graph(graph.eval()), _text(extra)
+    return Graph(graph.eval()), _text(extra), None
 
 
-def _read_exported(path: Path) -> tuple[nn.Module, str]:
+def _read_exported(path: Path) -> tuple[nn.Module, str, int | None]:
     extra: dict[str, Any] = {CARD_FILE: ""}
     refuse_code(path)
     program = torch.export.load(path, extra_files=extra)
     # Guards are code in the file.
-    return Graph(program.module(check_guards=False)), _text(extra)
+    return Graph(program.module(check_guards=False)), _text(extra), graph_facts(path).image_size
 
 
-def _read_onnx(path: Path) -> tuple[nn.Module, str]:
+def _read_onnx(path: Path) -> tuple[nn.Module, str, int | None]:
     network = OnnxNetwork(path)
     shape: Sequence[Any] = network.session.get_inputs()[0].shape
     if isinstance(shape[0], int):
         raise OctoscaleError(f"{path} takes batches of {shape[0]} alone; export it with a dynamic batch size")
-    return network, network.session.get_modelmeta().custom_metadata_map.get(card.KEY, "")
+    return network, network.session.get_modelmeta().custom_metadata_map.get(card.KEY, ""), square(shape)
 
 
 def _text(extra: dict[str, Any]) -> str:

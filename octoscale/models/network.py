@@ -1,13 +1,15 @@
 """A face network: a backbone with its preprocessing attached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from octoscale.errors import OctoscaleError
 from octoscale.models.batch_norm import mixes_images
+from octoscale.settings import Settings
 
 if TYPE_CHECKING:
     from octoscale.models.dialects import DialectName
@@ -42,6 +44,28 @@ class Preprocessing:
         return f"{self.color.upper()}, (x − {mean}) / {std}"
 
 
+class PreprocessingConfig(Settings):
+    """The fields of a `Preprocessing` that are otherwise than the weights' or the network's own; None: as those."""
+
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    color: Literal["rgb", "bgr"] | None = None
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, std: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if std is not None:
+            Preprocessing(std=std)
+        return std
+
+    @property
+    def is_complete(self) -> bool:
+        return None not in (self.mean, self.std, self.color)
+
+    def over(self, own: Preprocessing) -> Preprocessing:
+        return replace(own, **self.model_dump(exclude_none=True))
+
+
 class FaceNetwork(nn.Module):
     """A backbone that takes images as they are stored.
 
@@ -50,15 +74,23 @@ class FaceNetwork(nn.Module):
             [n, d] and their norms [n, 1], whose product is the embedding.
         preprocessing: what the backbone expects.
         name, dialect: what it is and whose weights it has, for the files that are made of it.
+        image_size: the only one it takes, pixels; None: any, or the backbone looks after that itself.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, preprocessing: Preprocessing, *, name: str = "", dialect: "DialectName | None" = None
+        self,
+        backbone: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        name: str = "",
+        dialect: "DialectName | None" = None,
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
+        self.image_size = image_size
         self.name = name
         self.dialect = dialect
         self.backbone = backbone
@@ -81,6 +113,11 @@ class FaceNetwork(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise OctoscaleError(f"images have shape {tuple(images.shape)}; give [n, 3, height, width], RGB, 0–255")
+        size = self.image_size
+        if size is not None and images.shape[2:] != (size, size):
+            raise OctoscaleError(
+                f"{self.name or 'the network'} takes {size}×{size} px images, got {tuple(images.shape)}; resize them"
+            )
         if images.device.type == "cpu" and len(images) > _CPU_SLICE and not mixes_images(self):
             embeddings = torch.cat([self._embed(part) for part in images.split(_CPU_SLICE)])
         else:

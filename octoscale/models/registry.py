@@ -22,7 +22,7 @@ from octoscale.models.iresnet import IResNet
 from octoscale.models.mobilefacenet import MobileFaceNet
 from octoscale.models.mobilefacenet_prelu import PReluMobileFaceNet
 from octoscale.models.mobilenetv2 import MobileNetV2
-from octoscale.models.network import FaceNetwork, Preprocessing
+from octoscale.models.network import FaceNetwork, Preprocessing, PreprocessingConfig
 from octoscale.models.resnet50 import ResNet50
 from octoscale.models.tiny import TinyNet
 from octoscale.models.weights import load_weights
@@ -68,7 +68,7 @@ def load(
     weights: str | Path | None = None,
     dialect: DialectName | None = None,
     embedding_dim: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | PreprocessingConfig | None = None,
     batch_norm_epsilon: float | None = None,
 ) -> FaceNetwork:
     """Make a face network with its preprocessing attached.
@@ -81,8 +81,8 @@ def load(
             for random weights.
         dialect: whose weights they are, where the keys alone would say another.
         embedding_dim: the length of an embedding; None for the network's own (mostly 512).
-        preprocessing: what the backbone expects; None for what the weights were trained with, or else the built-in
-            network's own, or else (x − 127.5) / 127.5, RGB.
+        preprocessing: what the backbone expects; None, and what a PreprocessingConfig leaves open, for what the
+            weights were trained with, or else the built-in network's own, or else (x − 127.5) / 127.5, RGB.
         batch_norm_epsilon: of all its BatchNorm layers; None for what the weights were trained with, or the network's.
 
     Returns:
@@ -96,7 +96,7 @@ def load(
         raise OctoscaleError(f"embedding_dim is {embedding_dim}; it must be at least 1")
     if is_graph_file(name):
         return _from_file(name, preprocessing)
-    backbone, own = _build(name, {} if embedding_dim is None else {"embedding_dim": embedding_dim})
+    backbone, own, image_size = _build(name, {} if embedding_dim is None else {"embedding_dim": embedding_dim})
     if dialect is not None:
         own = dialects.PREPROCESSING[dialect]
         batch_norm_epsilon = batch_norm_epsilon or dialects.BATCH_NORM_EPSILON.get(dialect)
@@ -106,17 +106,17 @@ def load(
         batch_norm_epsilon = batch_norm_epsilon or read.batch_norm_epsilon
     if batch_norm_epsilon is not None:
         set_epsilon(backbone, batch_norm_epsilon)
-    return FaceNetwork(backbone, preprocessing or own, name=name, dialect=dialect)
+    return FaceNetwork(backbone, _chosen(preprocessing, own), name=name, dialect=dialect, image_size=image_size)
 
 
-def _build(name: str, arguments: dict[str, int]) -> tuple[nn.Module, Preprocessing]:
-    """The backbone, and the preprocessing that it has by itself."""
+def _build(name: str, arguments: dict[str, int]) -> tuple[nn.Module, Preprocessing, int | None]:
+    """The backbone, the preprocessing that it has by itself, and the image size, where it does not check it itself."""
     if name.startswith(_TIMM):
         return _from_timm(name.removeprefix(_TIMM), **arguments)
     if ":" in name:
-        return _call_users_function(name, arguments), dialects.CENTRED_RGB
+        return _call_users_function(name, arguments), dialects.CENTRED_RGB, None
     if name in _BUILT_IN:
-        return _BUILT_IN[name].build(**arguments), _BUILT_IN[name].preprocessing
+        return _BUILT_IN[name].build(**arguments), _BUILT_IN[name].preprocessing, None
     nearest = difflib.get_close_matches(name.lower(), _BUILT_IN, n=1)
     raise OctoscaleError(
         f"no network named {name!r}{f'; did you mean {nearest[0]!r}?' if nearest else ''}; "
@@ -125,14 +125,22 @@ def _build(name: str, arguments: dict[str, int]) -> tuple[nn.Module, Preprocessi
     )
 
 
-def _from_file(path: str, preprocessing: Preprocessing | None) -> FaceNetwork:
-    backbone, card = read_graph(path)
-    if card is None:
-        return FaceNetwork(backbone, preprocessing or dialects.CENTRED_RGB, name=path)
-    return FaceNetwork(backbone, preprocessing or card.preprocessing, name=card.network, dialect=card.dialect)
+def _chosen(wanted: Preprocessing | PreprocessingConfig | None, own: Preprocessing) -> Preprocessing:
+    if isinstance(wanted, PreprocessingConfig):
+        return wanted.over(own)
+    return wanted or own
 
 
-def _from_timm(name: str, embedding_dim: int = 0) -> tuple[nn.Module, Preprocessing]:
+def _from_file(path: str, preprocessing: Preprocessing | PreprocessingConfig | None) -> FaceNetwork:
+    graph = read_graph(path)
+    card = graph.card
+    own = dialects.CENTRED_RGB if card is None else card.preprocessing
+    name, dialect = (path, None) if card is None else (card.network, card.dialect)
+    chosen = _chosen(preprocessing, own)
+    return FaceNetwork(graph.backbone, chosen, name=name, dialect=dialect, image_size=graph.image_size)
+
+
+def _from_timm(name: str, embedding_dim: int = 0) -> tuple[nn.Module, Preprocessing, int | None]:
     """A network of timm without its classes; with `embedding_dim`, a linear layer of that length in their place."""
     try:
         import timm
@@ -144,7 +152,8 @@ def _from_timm(name: str, embedding_dim: int = 0) -> tuple[nn.Module, Preprocess
     backbone = timm.create_model(name, pretrained=False, num_classes=embedding_dim)
     trained = backbone.pretrained_cfg
     mean, std = (tuple(255.0 * value for value in trained[key]) for key in ("mean", "std"))
-    return backbone, Preprocessing(mean, std)
+    image_size = trained["input_size"][-1] if trained.get("fixed_input_size") else None
+    return backbone, Preprocessing(mean, std), image_size
 
 
 def _call_users_function(name: str, arguments: dict[str, int]) -> nn.Module:

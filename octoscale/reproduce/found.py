@@ -22,7 +22,10 @@ _HOW = frozenset(
     }
 )  # fmt: skip
 # Left open, these are what the weights say; the run has written that down.
-_SAID_BY_WEIGHTS = frozenset({"model.dialect", "model.preprocessing", "model.batch_norm_epsilon"})
+_SAID_BY_WEIGHTS = frozenset(
+    {"model.dialect", "model.batch_norm_epsilon", "model.preprocessing"}
+    | {f"model.preprocessing.{key}" for key in ("mean", "std", "color")}
+)
 
 
 @dataclass(frozen=True)

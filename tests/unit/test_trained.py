@@ -1,5 +1,6 @@
 """The network of a configuration, or of a run so far."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from octoscale.config import parse_config
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.models import Preprocessing, load, save_weights
+from octoscale.models.network import PreprocessingConfig
 from octoscale.train import train
-from octoscale.trained import load_trained
+from octoscale.trained import configured_network, load_trained, with_what_weights_say
 from tests.conftest import SmallRun
 
 
@@ -135,6 +137,18 @@ def test_what_weights_were_trained_with_stays_with_the_run(small_run: SmallRun, 
         assert network.preprocessing == theirs
         assert network.backbone.bn.eps == 2e-5
     assert "color: bgr" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_part_of_the_preprocessing_leaves_the_rest_as_the_weights_say(small_run: SmallRun, tmp_path: Path) -> None:
+    theirs = Preprocessing(mean=(1.0, 2.0, 3.0), std=(255.0, 255.0, 255.0))
+    save_weights(load("tiny", embedding_dim=16, preprocessing=theirs), tmp_path / "start.pt")
+    for weights, expected in ((str(tmp_path / "start.pt"), theirs), (None, Preprocessing())):
+        values = small_run(tmp_path / "run", model={"weights": weights, "preprocessing": {"color": "bgr"}})
+        config = parse_config(values, source="of the test")
+        network = configured_network(config, config.model.weights)
+        assert network.preprocessing == replace(expected, color="bgr")
+        written = with_what_weights_say(config).model.preprocessing
+        assert written == PreprocessingConfig(mean=expected.mean, std=expected.std, color="bgr")
 
 
 def test_a_run_may_keep_fewer_activations(small_run: SmallRun, tmp_path: Path) -> None:

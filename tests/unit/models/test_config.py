@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from octoscale.models import Preprocessing
 from octoscale.models.config import ModelConfig
+from octoscale.models.network import PreprocessingConfig
 
 
 def test_a_name_is_enough() -> None:
@@ -20,11 +21,17 @@ def test_a_name_is_enough() -> None:
 def test_a_preprocessing_block_becomes_a_preprocessing() -> None:
     block = {"mean": [1, 2, 3], "std": [4, 5, 6], "color": "bgr"}
     config = ModelConfig.model_validate({"name": "tiny", "preprocessing": block})
-    assert config.preprocessing == Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bgr")
+    assert config.preprocessing is not None
+    assert config.preprocessing.over(Preprocessing()) == Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bgr")
+
+
+def test_a_field_of_the_preprocessing_leaves_the_others() -> None:
+    own = Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert PreprocessingConfig(color="bgr").over(own) == Preprocessing(own.mean, own.std, "bgr")
 
 
 def test_settings_survive_a_round_trip() -> None:
-    config = ModelConfig(name="tiny", weights="w.pt", embedding_dim=8, preprocessing=Preprocessing(color="bgr"))
+    config = ModelConfig(name="tiny", weights="w.pt", embedding_dim=8, preprocessing=PreprocessingConfig(color="bgr"))
     assert ModelConfig.model_validate(config.model_dump(mode="json")) == config
 
 

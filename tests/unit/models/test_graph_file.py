@@ -57,6 +57,12 @@ def test_a_graph_is_trained_as_it_was_exported(suffix: str, tmp_path: Path) -> N
     assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
 
 
+def test_images_of_another_size_than_the_graph_was_exported_for_are_named(tmp_path: Path) -> None:
+    network = load(str(write_graph(Small().eval(), tmp_path / "small.pt2")))
+    with pytest.raises(OctoscaleError, match=r"small\.pt2 takes 32×32 px images, got \(1, 3, 40, 32\); resize them"):
+        network(torch.zeros(1, 3, 40, 32, dtype=torch.uint8))
+
+
 def test_a_state_dict_given_as_a_network_is_told_where_it_belongs(tmp_path: Path) -> None:
     torch.save(Small().state_dict(), tmp_path / "weights.pt")
     with pytest.raises(OctoscaleError, match=r"not a TorchScript graph; .*model\.weights"):

@@ -16,6 +16,13 @@ def test_a_network_of_timm_embeds_with_its_own_preprocessing() -> None:
     assert network.preprocessing.mean == pytest.approx((123.675, 116.28, 103.53))
 
 
+def test_images_of_another_size_than_a_network_of_timm_takes_are_named() -> None:
+    pytest.importorskip("timm")
+    network = load("timm:vit_tiny_patch16_224", embedding_dim=16)
+    with pytest.raises(OctoscaleError, match=r"vit_tiny_patch16_224 takes 224×224 px images, got \(1, 3, 112, 112\)"):
+        network(torch.zeros(1, 3, 112, 112, dtype=torch.uint8))
+
+
 def test_without_embedding_dim_its_pooled_features_are_the_embedding() -> None:
     pytest.importorskip("timm")
     assert load("timm:resnet10t").eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 512)

@@ -8,7 +8,7 @@ import yaml
 
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
-from octoscale.models.network import Preprocessing
+from octoscale.models.network import PreprocessingConfig
 from octoscale.reproduce.cells import Cell, before_and_after_cell
 from octoscale.reproduce.found import differences, look
 from tests.unit.reproduce.conftest import Finish, base_config, made_up
@@ -120,7 +120,8 @@ def test_what_the_weights_say_and_absolute_paths_are_no_difference() -> None:
     """A run writes the first down; a launched one the second."""
     base = base_config(model={"weights": "w.pt"})
     written = base.with_absolute_paths()
-    model = written.model.model_copy(update={"preprocessing": Preprocessing(), "batch_norm_epsilon": 1e-3})
+    said = PreprocessingConfig(mean=(0.0,) * 3, std=(1.0,) * 3, color="bgr")
+    model = written.model.model_copy(update={"preprocessing": said, "batch_norm_epsilon": 1e-3})
     written = written.model_copy(update={"model": model})
     assert differences(written, base) == []
     assert differences(base, written) != []
