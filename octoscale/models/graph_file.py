@@ -63,7 +63,7 @@ def is_torchscript(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A backbone, on the CPU; what octoscale wrote about it, if it wrote the file; the image size, if it has but one."""
+    """A backbone, on the CPU; what octoscale wrote about it, if it wrote the file; its one image size, if so."""
 
     backbone: nn.Module
     card: Card | None

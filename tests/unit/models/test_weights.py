@@ -1,12 +1,15 @@
 """Weights in and out of local files."""
 
 import io
+import os
 import pickle
 import random
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -121,9 +124,36 @@ def test_a_file_that_holds_something_else_is_an_error(found: object, tmp_path: P
         load_weights(TinyNet(), tmp_path / "other.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_training_checkpoint_with_options_and_scores_is_read(zipped: bool, tmp_path: Path) -> None:
+    state = TinyNet().state_dict()
+    found = {"state_dict": state, "best": np.float64(0.99), "args": Namespace(margin=0.4), "epoch": 3}
+    torch.save(found, tmp_path / "tiny.pt", _use_new_zipfile_serialization=zipped)
+    network = TinyNet()
+    load_weights(network, tmp_path / "tiny.pt")
+    assert _equal(network.state_dict(), state)
+
+
+@pytest.mark.parametrize("name", ["model", "net", "ema"])
+def test_the_only_state_of_a_checkpoint_is_taken_whatever_its_name(name: str, tmp_path: Path) -> None:
+    state = TinyNet().state_dict()
+    torch.save({name: state, "optimizer": {"state": {}, "param_groups": []}, "epoch": 3}, tmp_path / "tiny.pt")
+    network = TinyNet()
+    load_weights(network, tmp_path / "tiny.pt")
+    assert _equal(network.state_dict(), state)
+
+
+def test_a_checkpoint_with_two_states_says_what_is_in_it(tmp_path: Path) -> None:
+    state = TinyNet().state_dict()
+    torch.save({"model": state, "ema": state, "epoch": 3}, tmp_path / "tiny.pt")
+    with pytest.raises(OctoscaleError, match=r"a dict with model, ema, epoch: .*2 states \(model, ema\)"):
+        load_weights(TinyNet(), tmp_path / "tiny.pt")
+
+
 def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "module.pt")
-    with pytest.raises(OctoscaleError, match="not a readable state_dict"):
+    with pytest.raises(OctoscaleError, match="not a readable state_dict: they are a whole Linear"):
         load_weights(nn.Linear(2, 2), tmp_path / "module.pt")
 
 
@@ -135,6 +165,12 @@ class _WritesAFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (self.path,))
+
+
+def test_code_that_is_refused_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": TinyNet().state_dict(), "hook": os.system}, tmp_path / "evil.pt")
+    with pytest.raises(OctoscaleError, match=r"not a readable state_dict: \w+\.system in it is code"):
+        load_weights(TinyNet(), tmp_path / "evil.pt")
 
 
 def test_code_in_a_file_does_not_run(tmp_path: Path) -> None:
