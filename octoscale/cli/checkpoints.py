@@ -68,8 +68,6 @@ def export(
     from octoscale.models import save_weights
     from octoscale.trained import load_trained
 
-    if step is not None and best:
-        raise OctoscaleError("--step and --best name two commits; give one of them")
     if target.endswith((".yaml", ".yml")):
         raise OctoscaleError(f"{target} is a configuration; give a run's directory or the URL of its checkpoints")
     make_writable(output.absolute().parent, "OUTPUT")

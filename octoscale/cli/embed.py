@@ -1,17 +1,27 @@
 """Commands that apply a network to images: embed, verify."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octoscale.cli.console import Json, Quiet, answer, make_writable, out, output_of
+from octoscale.cli.runs import Overrides
 from octoscale.errors import OctoscaleError
+
+if TYPE_CHECKING:
+    from octoscale.models import FaceNetwork
 
 Network = Annotated[
     str,
-    typer.Option("--network", help="A run's directory, or a configuration: its starting network.", show_default=False),
+    typer.Option(
+        "--network",
+        help="A run's directory; a configuration: its starting network; or a file that export wrote.",
+        show_default=False,
+    ),
 ]
 Best = Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Add the mirror image's embedding.")]
@@ -21,6 +31,7 @@ def embed(
     images: Annotated[str, typer.Argument(help="Folder of aligned crops, a path or URL.", show_default=False)],
     output: Annotated[Path, typer.Argument(help="File to write: .npz or .parquet.", show_default=False)],
     network: Network,
+    overrides: Overrides = None,
     resolution: Annotated[int | None, typer.Option(min=1, help="Degrade the images to it, px.")] = None,
     flip: Flip = False,
     best: Best = False,
@@ -32,29 +43,29 @@ def embed(
     from octoscale.distributed.world import World, default_device
     from octoscale.evaluate.export import SUFFIXES, embed_folder, write_embeddings
     from octoscale.telemetry.progress import stages
-    from octoscale.trained import load_trained
 
     if output.suffix not in SUFFIXES:
         raise OctoscaleError(f"{output} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
     make_writable(output.parent, "OUTPUT")
-    trained = load_trained(network, best=best)
+    found = _find(network, overrides or (), best=best)
     device = default_device(0)
     told = output_of(quiet=quiet, as_json=as_json)
     with stages(told) as show:
         names, embeddings = embed_folder(
-            trained.network.to(device), images, World(device=device),
+            found.network.to(device), images, World(device=device),
             resolution=resolution, flip=flip, batch_size=batch_size, progress=partial(show, "embed"),
         )  # fmt: skip
     write_embeddings(output, names, embeddings)
     count, dim = embeddings.shape
     text = f"wrote {count:,} embeddings of {dim} numbers to {output}"
-    answer(told, "embedded", text, path=str(output), images=count, embedding_dim=dim, step=trained.step)
+    answer(told, "embedded", text, path=str(output), images=count, embedding_dim=dim, step=found.step)
 
 
 def verify(
     first: Annotated[Path, typer.Argument(help="An aligned crop.", show_default=False)],
     second: Annotated[Path, typer.Argument(help="Another, of the same size.", show_default=False)],
     network: Network,
+    overrides: Overrides = None,
     threshold: Annotated[
         float | None, typer.Option(help="Cosine similarity from which on it is one person; else the run's own.")
     ] = None,
@@ -70,34 +81,56 @@ def verify(
     from octoscale.evaluate.embedding import evaluating
     from octoscale.evaluate.protocols.images import stack
     from octoscale.evaluate.verification import cosine_distances
-    from octoscale.trained import load_trained
 
     pixels = stack([str(first), str(second)], [_read(first), _read(second)], "the arguments")
-    trained = load_trained(network, best=best)
-    run = trained.config.directory if network.endswith((".yaml", ".yml")) else network
-    found = threshold_of(run, trained.step) if threshold is None else None
+    given = _find(network, overrides or (), best=best)
+    if given.run is None and threshold is None:
+        raise OctoscaleError(f"{network} is a file, which has no threshold; give --threshold")
+    found = threshold_of(given.run, given.step or 0) if threshold is None and given.run is not None else None
     device = default_device(0)
-    with evaluating(trained.network.to(device)):
+    with evaluating(given.network.to(device)):
         both = embed_images(
-            trained.network, pixels, torch.arange(2), World(device=device), flip=found is not None and found.flip
+            given.network, pixels, torch.arange(2), World(device=device), flip=found is not None and found.flip
         )
     similarity = 1 - float(cosine_distances(both[:1], both[1:]))
     limit = threshold if found is None else found.similarity
     same = None if limit is None else similarity >= limit
     if as_json:
-        values = {"similarity": similarity, "threshold": limit, "same": same, "step": trained.step}
+        values = {"similarity": similarity, "threshold": limit, "same": same, "step": given.step}
         output_of(as_json=True).event("verified", **values)
         return
     source = f" ({found.protocol}, {found.resolution} px: {found.accuracy:.2%} right)" if found else ""
     decisions = {
         True: "the same person",
         False: "different persons",
-        None: f"none: {run} has no evaluation of step {trained.step} with a threshold; give --threshold",
+        None: f"none: {given.run} has no evaluation of step {given.step} with a threshold; give --threshold",
     }
     out.print(f"cosine similarity  {similarity:.4f}", markup=False)
     if limit is not None:
         out.print(f"threshold          {limit:.4f}{source}", markup=False, soft_wrap=True)
     out.print(f"decision           {decisions[same]}", markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The network that an option names, its optimizer steps, and the run whose threshold it has; None: of a file."""
+
+    network: "FaceNetwork"
+    step: int | None = None
+    run: str | None = None
+
+
+def _find(target: str, overrides: Sequence[str], *, best: bool) -> _Given:
+    from octoscale.trained import load_trained, network_of_file
+
+    if target.endswith((".onnx", ".pt", ".pt2", ".safetensors")):
+        if overrides or best:
+            given = "--best" if best else overrides[0]
+            raise OctoscaleError(f"{given} is of a run or a configuration, and {target} is a file; leave it out")
+        return _Given(network_of_file(Path(target)))
+    trained = load_trained(target, overrides, best=best)
+    run = trained.config.directory if target.endswith((".yaml", ".yml")) else target
+    return _Given(trained.network, trained.step, run)
 
 
 def _read(path: Path) -> bytes:

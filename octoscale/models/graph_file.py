@@ -89,7 +89,7 @@ def read_graph(path: str | Path) -> GraphFile:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OctoscaleError(f"{path} is not a readable {path.suffix} graph ({first}); export it again") from error
     written = card.read_card(text, source=str(path)) if text else None
-    return GraphFile(backbone, written, image_size or (written and written.image_size))
+    return GraphFile(backbone, written, written.image_size if written is not None else image_size)
 
 
 def _read_torchscript(path: Path) -> tuple[nn.Module, str, int | None]:

@@ -62,6 +62,11 @@ _BUILT_IN = {
 NAMES = tuple(_BUILT_IN)
 
 
+def is_library_network(name: str) -> bool:
+    """Whether a name is octoscale's or timm's own, and no code or file of somebody else."""
+    return name in NAMES or (name.startswith(_TIMM) and not is_graph_file(name))
+
+
 def load(
     name: str,
     *,

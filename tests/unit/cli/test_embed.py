@@ -1,0 +1,53 @@
+"""``octoscale embed`` and ``octoscale verify``: how the network is reached."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from octoscale.export import export
+from octoscale.models import load
+from tests.conftest import SmallRun
+from tests.unit.commands import Octoscale, refused
+
+
+@pytest.fixture
+def file(drawn_faces: Path, tmp_path: Path) -> Path:
+    size = Image.open(_two(drawn_faces)[0]).width
+    export(load("tiny"), tmp_path / "face.pt", "torchscript", image_size=size)
+    return tmp_path / "face.pt"
+
+
+def _two(faces: Path) -> list[Path]:
+    return sorted((faces / "verify").rglob("*.jpg"))[:2]
+
+
+def test_a_file_of_export_embeds_and_verifies_without_settings(
+    call: Octoscale, drawn_faces: Path, file: Path, tmp_path: Path
+) -> None:
+    first, second = _two(drawn_faces)
+    answer = call("embed", first.parent, tmp_path / "all.npz", "--network", file, "--json")
+    assert answer.code == 0, answer
+    assert json.loads(answer.out.splitlines()[-1])["step"] is None
+    assert np.load(tmp_path / "all.npz")["embeddings"].ndim == 2
+    same = json.loads(call("verify", first, first, "--network", file, "--threshold", "0.9", "--json").out)
+    assert (same["same"], round(same["similarity"], 4)) == (True, 1.0)
+    refused(call("verify", first, second, "--network", file), "has no threshold; give --threshold")
+    refused(call("embed", first.parent, tmp_path / "a.npz", "seed=3", "--network", file), "seed=3", "is a file")
+
+
+def test_overrides_reach_the_configuration(
+    call: Octoscale, small_run: SmallRun, drawn_faces: Path, tmp_path: Path
+) -> None:
+    first, second = _two(drawn_faces)
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(small_run(tmp_path / "run")))
+    asked = ["--network", config, "--threshold", "0", "--json"]
+    one, other = (
+        json.loads(call("verify", first, second, f"seed={seed}", *asked).out)["similarity"] for seed in (1, 2)
+    )
+    assert one != other
+    refused(call("verify", first, second, "model.nme=x", *asked), "model.nme")
