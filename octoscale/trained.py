@@ -44,7 +44,7 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
             `step` together, or of a configuration.
     """
     if best and step is not None:
-        raise OctoscaleError(f"--best and --step {step} name two commits; give one of them")
+        raise OctoscaleError("--step and --best name two commits; give one of them")
     if target.endswith((".yaml", ".yml")):
         if best or step is not None:
             given = "--best" if best else f"--step {step}"

@@ -110,7 +110,7 @@ def test_a_commit_of_a_configuration_is_refused(
 
 
 def test_two_commits_at_once_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OctoscaleError, match="--best and --step 2 name two commits"):
+    with pytest.raises(OctoscaleError, match="--step and --best name two commits"):
         load_trained(str(tmp_path), best=True, step=2)
 
 
