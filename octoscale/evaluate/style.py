@@ -1,4 +1,4 @@
-"""How the pictures of evaluations look."""
+"""How the pictures and tables of evaluations look."""
 
 from typing import Any
 
@@ -14,6 +14,11 @@ INK, GRID = "#22262b", "#e3e6ea"
 def shades(count: int) -> list[Any]:
     """Colours from dark to bright that keep their order for the colour-blind and in grey."""
     return list(colormaps["plasma"](np.linspace(0.05, 0.82, count)))
+
+
+def size_text(resolution: int | None) -> str:
+    """How a resolution of images is called; None: they are as they are."""
+    return "as they are" if resolution is None else f"{resolution} px"
 
 
 def tidy(axes: Any, *, title: str, subtitle: str) -> None:

@@ -162,7 +162,7 @@ def _check_benchmarks(cells: Sequence[Cell], found: Mapping[str, Found]) -> None
         evaluate, there = cell.config.evaluate, found[cell.name]
         for name in (*there.lacking_before, *there.lacking_after):
             assert evaluate is not None
-            wanted[name] = evaluate.on(evaluate.benchmarks[name])
+            wanted[name] = evaluate.on(evaluate.pair_benchmarks[name])
     for name, settings in wanted.items():
         try:
             Verification.load(settings)
