@@ -70,7 +70,7 @@ def evaluate(
     network = trained.network.to(world.device)
     found = []
     for name, settings in wanted.items():
-        data = load(settings)
+        data = load(settings, trained.config.storage)
         with stages(output) as show, counted(network, data.passes, partial(show, f"evaluate {name}".strip())):
             evaluation = data.evaluate(network, world, step=trained.step, name=name)
         found.append(evaluation)

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.evaluate.as_json import PAIRS_KIND, by_number, reading
 from octoscale.evaluate.confidence import confidence_intervals, resamples
@@ -108,13 +110,13 @@ class Verification:
     images: Tensor  # uint8 [m, 3, size, size]
 
     @classmethod
-    def load(cls, config: EvaluateConfig) -> "Verification":
-        """Read what `config` names.
+    def load(cls, config: EvaluateConfig, storage: StorageConfig = DEFAULT) -> "Verification":
+        """Read what `config` names, reached by `storage`.
 
         Raises:
             OctoscaleError: a file is missing or malformed, or a resolution is larger than the images.
         """
-        pairs, images = load_pairs(config)
+        pairs, images = load_pairs(config, storage)
         check_resolutions(config.resolutions, images, "evaluate.resolutions")
         return cls(config, pairs, images)
 

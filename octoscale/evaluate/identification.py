@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.as_json import by_number, reading, scores_to_json
@@ -83,15 +85,17 @@ class Identification:
     images: Images
 
     @classmethod
-    def load(cls, config: GalleryConfig) -> "Identification":
-        """Read what `config` names.
+    def load(cls, config: GalleryConfig, storage: StorageConfig = DEFAULT) -> "Identification":
+        """Read what `config` names, reached by `storage`.
 
         Raises:
             OctoscaleError: a file is missing or malformed, or a resolution is larger than the images.
         """
-        tinyface = config.protocol == "tinyface"
-        sets = read_tinyface(config.pairs, config.images) if tinyface else read_roles(config.pairs)
-        images = StoredImages(sets.images, config.images)
+        if config.protocol == "tinyface":
+            sets = read_tinyface(config.pairs, config.images, storage)
+        else:
+            sets = read_roles(config.pairs, storage)
+        images = StoredImages(sets.images, config.images, storage=storage)
         check_resolutions(config.resolutions, images, "resolutions")
         return cls(config, sets, images)
 

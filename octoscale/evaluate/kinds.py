@@ -8,6 +8,8 @@ from typing import Protocol, assert_never
 
 from torch import nn
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.as_json import kind_of
@@ -31,19 +33,19 @@ class Evaluable(Protocol):
         """Evaluate a network, on `world.device`; every rank calls this. `step` and `name` are recorded."""
 
 
-def load(config: AnyConfig) -> Evaluable:
-    """Read the data set that `config` names.
+def load(config: AnyConfig, storage: StorageConfig = DEFAULT) -> Evaluable:
+    """Read the data set that `config` names, reached by `storage`.
 
     Raises:
         OctoscaleError: a file is missing or malformed, or a resolution is larger than the images.
     """
     match config:
         case EvaluateConfig():
-            return Verification.load(config)
+            return Verification.load(config, storage)
         case TemplateConfig():
-            return TemplateVerification.load(config)
+            return TemplateVerification.load(config, storage)
         case GalleryConfig():
-            return Identification.load(config)
+            return Identification.load(config, storage)
         case _:
             assert_never(config)
 

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.as_json import by_number, reading, scores_to_json
@@ -84,16 +86,17 @@ class TemplateVerification:
     images: Images
 
     @classmethod
-    def load(cls, config: TemplateConfig) -> "TemplateVerification":
-        """Read what `config` names.
+    def load(cls, config: TemplateConfig, storage: StorageConfig = DEFAULT) -> "TemplateVerification":
+        """Read what `config` names, reached by `storage`.
 
         Raises:
             OctoscaleError: a file is missing or malformed, or a resolution is larger than the images.
         """
-        templates = read_ijb(config.pairs, config.protocol)
+        templates = read_ijb(config.pairs, config.protocol, storage)
         if config.align and templates.landmarks is None:
             raise OctoscaleError(f"align takes {config.protocol}_name_5pts_score.txt in {config.pairs}")
-        images = StoredImages(templates.images, config.images, templates.landmarks if config.align else None)
+        landmarks = templates.landmarks if config.align else None
+        images = StoredImages(templates.images, config.images, landmarks, storage)
         check_resolutions(config.resolutions, images, "resolutions")
         return cls(config, templates, images)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import found_below, without_suffix
 from octoscale.evaluate.protocols.matlab import read_matlab
@@ -34,38 +35,40 @@ class Gallery:
     probe_identity: NDArray[np.int64]  # [p]
 
 
-def read_tinyface(folder: str, images: str) -> Gallery:
+def read_tinyface(folder: str, images: str, storage: StorageConfig = DEFAULT) -> Gallery:
     """Read TinyFace's protocol.
 
     Args:
         folder: ``Testing_Set`` with the two ``.mat`` files, a local path or URL.
         images: the folder of ``Gallery_Match``, ``Probe`` and ``Gallery_Distractor``, as aligned crops.
+        storage: how both are reached.
 
     Raises:
         OctoscaleError: a file cannot be read or is built differently; there are no distractors; SciPy is missing.
     """
     folder = folder.rstrip("/")
     rows = [
-        *_read_names(f"{folder}/gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match"),
-        *_read_names(f"{folder}/probe_img_ID_pairs.mat", "probe", "Probe"),
+        *_read_names(f"{folder}/gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match", storage),
+        *_read_names(f"{folder}/probe_img_ID_pairs.mat", "probe", "Probe", storage),
     ]
-    distractors = sorted(found_below(Store(images), "Gallery_Distractor"))
+    distractors = sorted(found_below(Store(images, storage), "Gallery_Distractor"))
     if not distractors:
         raise OctoscaleError(f"{images} has no images in Gallery_Distractor; TinyFace's gallery takes them")
     return _collect([*rows, *((name, "", "distractor") for name in distractors)], folder)
 
 
-def read_roles(path: str) -> Gallery:
+def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
     """Read a table of images, identities and roles.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, a line is malformed, or there is no gallery or no probe.
     """
     rows: list[tuple[str, str, str]] = []
-    for number, fields in enumerate(csv.reader(read_lines(path)), start=1):
+    for number, fields in enumerate(csv.reader(read_lines(path, storage)), start=1):
         match [field.strip() for field in fields]:
             case [image, identity, ("gallery" | "probe") as role] if image and identity:
                 rows.append((without_suffix(image), identity, role))
@@ -81,8 +84,8 @@ def read_roles(path: str) -> Gallery:
     return _collect(rows, path)
 
 
-def _read_names(path: str, kind: str, folder: str) -> list[tuple[str, str, str]]:
-    values = read_matlab(path, f"{kind}_set", f"{kind}_ids")
+def _read_names(path: str, kind: str, folder: str, storage: StorageConfig) -> list[tuple[str, str, str]]:
+    values = read_matlab(path, f"{kind}_set", f"{kind}_ids", storage=storage)
     names, identities = values[f"{kind}_set"].ravel(), values[f"{kind}_ids"].ravel()
     if len(names) != len(identities):
         raise OctoscaleError(f"{path} has {len(names)} images and {len(identities)} identities")

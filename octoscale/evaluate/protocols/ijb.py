@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import without_suffix
 from octoscale.evaluate.protocols.text import read_lines
@@ -38,30 +39,33 @@ class Templates:
         return int(self.template.max()) + 1
 
 
-def read_ijb(folder: str, name: Literal["ijbb", "ijbc"]) -> Templates:
+def read_ijb(folder: str, name: Literal["ijbb", "ijbc"], storage: StorageConfig = DEFAULT) -> Templates:
     """Read the protocol.
 
     Args:
         folder: ``meta``, a local path or URL. The file of landmarks may be absent.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: a file cannot be read, or a line is malformed; a pair of templates without images.
     """
     folder = folder.rstrip("/")
     path = f"{folder}/{name}_face_tid_mid.txt"
-    rows = [_read_face(line, f"line {number} of {path}") for number, line in enumerate(read_lines(path), start=1)]
+    rows = [
+        _read_face(line, f"line {number} of {path}") for number, line in enumerate(read_lines(path, storage), start=1)
+    ]
     if not rows:
         raise OctoscaleError(f"{path} lists no images")
     images, templates, media = zip(*rows, strict=True)
     numbers, template_of = np.unique(np.array(templates), return_inverse=True)
     # A medium in two templates is pooled in each: [2, media] ─▶ one row per template and medium
     (template, _), medium_of = np.unique(np.stack([template_of, np.array(media)]), axis=1, return_inverse=True)
-    first, second, same = _read_pairs(f"{folder}/{name}_template_pair_label.txt")
+    first, second, same = _read_pairs(f"{folder}/{name}_template_pair_label.txt", storage)
     for side in (first, second):
         unknown = np.setdiff1d(side, numbers)
         if len(unknown):
             raise OctoscaleError(f"{folder}: template {unknown[0]} is in a pair, but {path} has no image of it")
-    landmarks, scores = _read_landmarks(folder, f"{name}_name_5pts_score.txt", images)
+    landmarks, scores = _read_landmarks(folder, f"{name}_name_5pts_score.txt", images, storage)
     return Templates(
         images, medium_of.ravel().astype(np.int64), template.astype(np.int64),
         np.searchsorted(numbers, first), np.searchsorted(numbers, second), same, landmarks, scores,
@@ -75,8 +79,8 @@ def _read_face(line: str, where: str) -> tuple[str, int, int]:
     raise OctoscaleError(f"{where} is {line!r}; expected 'IMAGE TEMPLATE MEDIA'")
 
 
-def _read_pairs(path: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    lines = read_lines(path)  # 16 million in IJB-C
+def _read_pairs(path: str, storage: StorageConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    lines = read_lines(path, storage)  # 16 million in IJB-C
     try:
         pairs = np.loadtxt(io.StringIO("\n".join(lines)), dtype=np.int64, ndmin=2)
     except ValueError as error:
@@ -87,12 +91,12 @@ def _read_pairs(path: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArra
 
 
 def _read_landmarks(
-    folder: str, name: str, images: tuple[str, ...]
+    folder: str, name: str, images: tuple[str, ...], storage: StorageConfig
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:
-    if not Store(folder).exists(name):
+    if not Store(folder, storage).exists(name):
         return None, None
     numbers = []
-    lines = read_lines(f"{folder}/{name}")
+    lines = read_lines(f"{folder}/{name}", storage)
     for number, (line, image) in enumerate(zip(lines, images, strict=False), start=1):
         listed, *fields = line.split()
         if without_suffix(listed) != image or len(fields) != 11:

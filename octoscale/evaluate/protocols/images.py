@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from octoscale.data.decode import decode_image
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.pairs import Pairs
 
@@ -27,11 +28,12 @@ def found_below(store: Store, folder: str = "") -> dict[str, str]:
     return {without_suffix(path): path for path in store.list(folder) if PurePosixPath(path).suffix.lower() in SUFFIXES}
 
 
-def load_images(pairs: Pairs, directory: str) -> Tensor:
+def load_images(pairs: Pairs, directory: str, storage: StorageConfig = DEFAULT) -> Tensor:
     """Read and decode the m distinct images of `pairs`.
 
     Args:
         directory: the folder that the names are relative to (.jpg, .jpeg, .png or .webp), a local path or URL.
+        storage: how it is reached.
 
     Returns:
         uint8 [m, 3, size, size], RGB.
@@ -40,7 +42,7 @@ def load_images(pairs: Pairs, directory: str) -> Tensor:
         OctoscaleError: an image is missing (the pair that needs it is named), damaged, not square, or of
             another size than the first.
     """
-    store = Store(directory)
+    store = Store(directory, storage)
     found = found_below(store)
     for row, image in enumerate(pairs.images):
         if image not in found:

@@ -7,21 +7,24 @@ n genuine lines ``NAME  i  j``, then n impostor lines ``NAME_A  i  NAME_B  j``. 
 
 import numpy as np
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.pairs import Listed, Pairs, collect
 from octoscale.evaluate.protocols.text import read_lines
 
 
-def read_lfw(path: str) -> Pairs:
+def read_lfw(path: str, storage: StorageConfig = DEFAULT) -> Pairs:
     """Read a list of pairs in LFW's form.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, or a line is malformed: its number and what was expected.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, storage)
     folds, per_kind = _read_header(path, lines[0] if lines else "")
     same = np.tile(np.repeat([True, False], per_kind), folds)
     if len(lines) - 1 != len(same):

@@ -12,16 +12,19 @@ from typing import Any
 from torch import Tensor
 
 from octoscale.data.importers.paths import store_and_name
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import stack
 from octoscale.evaluate.protocols.pairs import FOLDS, Listed, Pairs, collect, contiguous_folds
 
 
-def read_pack(path: str) -> tuple[Pairs, Tensor]:
+def read_pack(path: str, storage: StorageConfig = DEFAULT) -> tuple[Pairs, Tensor]:
     """Read a pack. An image that is in it several times is kept once.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Returns:
         The pairs, and uint8 [m, 3, size, size], RGB.
@@ -29,7 +32,7 @@ def read_pack(path: str) -> tuple[Pairs, Tensor]:
     Raises:
         OctoscaleError: the file cannot be read, holds anything else than images and labels, or an image is damaged.
     """
-    store, name = store_and_name(path)
+    store, name = store_and_name(path, storage)
     images, labels = _checked(_unpickled(store.read(name), path), path)
     distinct: dict[bytes, str] = {}
     # Named by the place where it comes up first.

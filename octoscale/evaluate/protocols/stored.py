@@ -10,7 +10,8 @@ from torch import Tensor
 
 from octoscale.data.align import ALIGNED_SIZE, align
 from octoscale.data.decode import decode_image
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import found_below, stack
 
@@ -22,13 +23,20 @@ class StoredImages:
         names: without a suffix, below `directory`.
         directory: a local path or URL.
         landmarks: float [m, 5, 2] in pixels; the images are aligned by them. None: they are aligned crops.
+        storage: how the folder is reached.
 
     Raises:
         OctoscaleError: an image is missing.
     """
 
-    def __init__(self, names: Sequence[str], directory: str, landmarks: NDArray[np.floating] | None = None) -> None:
-        self._store = Store(directory)
+    def __init__(
+        self,
+        names: Sequence[str],
+        directory: str,
+        landmarks: NDArray[np.floating] | None = None,
+        storage: StorageConfig = DEFAULT,
+    ) -> None:
+        self._store = Store(directory, storage)
         found = found_below(self._store)
         missing = [name for name in names if name not in found]
         if missing:

@@ -7,6 +7,8 @@ Without folds the pairs are cut into ten, see `balanced_folds`.
 
 import csv
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import without_suffix
 from octoscale.evaluate.protocols.pairs import Listed, Pairs, collect
@@ -18,16 +20,17 @@ _LABELS = dict.fromkeys(("1", "true", "yes", "genuine"), True) | dict.fromkeys(
 _FORM = "expected FIRST, SECOND, LABEL (1 or 0) and perhaps FOLD"
 
 
-def read_table(path: str) -> Pairs:
+def read_table(path: str, storage: StorageConfig = DEFAULT) -> Pairs:
     """Read a table of pairs.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, or a line is malformed: its number and what was expected.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, storage)
     listed, folds = [], []
     for number, line in enumerate(lines, start=1):
         fields = _split(line)

@@ -1,19 +1,22 @@
 """Lists as lines of text."""
 
 from octoscale.data.importers.paths import store_and_name
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 
-def read_lines(path: str) -> list[str]:
+def read_lines(path: str, storage: StorageConfig = DEFAULT) -> list[str]:
     """The lines of a UTF-8 text, without their ends and without empty lines at its end.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, or is not text.
     """
-    store, name = store_and_name(path)
+    store, name = store_and_name(path, storage)
     try:
         return store.read(name).decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
