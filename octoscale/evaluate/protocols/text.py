@@ -1,5 +1,7 @@
 """Lists as lines of text."""
 
+import csv
+
 from octoscale.data.importers.paths import store_and_name
 from octoscale.data.storage import DEFAULT
 from octoscale.data.storage_config import StorageConfig
@@ -21,6 +23,21 @@ def read_lines(path: str, storage: StorageConfig = DEFAULT) -> list[str]:
         return store.read(name).decode("utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
         raise OctoscaleError(f"{path} is not UTF-8 text: {error}; give the list of pairs itself") from error
+
+
+def fields_of(line: str, where: str) -> list[str]:
+    """The fields of a line with commas, tabs or spaces between them; none in an empty one.
+
+    Raises:
+        OctoscaleError: not a line of a table; `where` is named.
+    """
+    if "\t" not in line and "," not in line:
+        return line.split()
+    try:
+        fields = next(csv.reader([line], delimiter="\t" if "\t" in line else ",", strict=True), [])
+    except csv.Error as error:
+        raise OctoscaleError(f"{where} is {line[:80]!r}, which is no line of a table: {error}") from error
+    return [field.strip() for field in fields]
 
 
 def two_by_two(lines: list[str], path: str) -> list[tuple[int, str, str]]:
