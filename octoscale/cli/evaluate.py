@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from octoscale.cli.console import Json, Quiet, answer, make_writable, out, output_of
+from octoscale.cli.console import Json, Quiet, answer, make_file_writable, make_writable, out, output_of
 from octoscale.cli.runs import Overrides
 from octoscale.errors import OctoscaleError
 
@@ -52,11 +52,10 @@ def evaluate(
 
     output = output_of(quiet=quiet, as_json=as_json)
     trained = load_trained(target, overrides or (), best=best)
-    for option, folder in (("--scores", scores and scores.parent), ("--figures", figures)):
-        if folder is not None:
-            make_writable(folder, option)
-    if scores is not None and scores.is_dir():
-        raise OctoscaleError(f"--scores: {scores} is a folder; give the name of a file")
+    if scores is not None:
+        make_file_writable(scores, "--scores")
+    if figures is not None:
+        make_writable(figures, "--figures")
     wanted = chosen(
         trained.config.evaluate, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
         flip=flip, resolutions=resolution or (), align=align,

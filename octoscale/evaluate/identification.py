@@ -95,7 +95,7 @@ class Identification:
             sets = read_tinyface(config.pairs, config.images, storage)
         else:
             sets = read_roles(config.pairs, storage)
-        images = StoredImages(sets.images, config.images, storage=storage)
+        images = StoredImages.named(sets.images, config.images, storage=storage)
         check_resolutions(config.resolutions, images, "resolutions")
         return cls(config, sets, images)
 

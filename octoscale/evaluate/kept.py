@@ -6,6 +6,7 @@ from pathlib import Path
 
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
+from octoscale.data.temporary import written_whole
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.kinds import AnyEvaluation, from_json
 
@@ -13,12 +14,17 @@ _FOLDER = "benchmarks"
 
 
 def write_scores(evaluations: Sequence[AnyEvaluation], path: Path) -> None:
-    """Write one evaluation as `from_json` reads it, several as an object of them by name."""
+    """Write one evaluation as `from_json` reads it, several as an object of them by name.
+
+    Raises:
+        OctoscaleError: it cannot be written; what was there stays.
+    """
     if len(evaluations) == 1:
         text = evaluations[0].to_json()
     else:
         text = json.dumps({evaluation.name: json.loads(evaluation.to_json()) for evaluation in evaluations}, indent=1)
-    path.write_text(text + "\n")
+    with written_whole(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def read_scores(text: str, source: str) -> list[AnyEvaluation]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from octoscale.evaluate.config import Mode
 from octoscale.evaluate.curves import fewest_impostors
 from octoscale.evaluate.evaluation import Evaluation
-from octoscale.evaluate.style import AFTER, BEFORE, DASHES, INK, shades, size_text, tidy
+from octoscale.evaluate.style import AFTER, BEFORE, DASHES, INK, save, shades, size_text, tidy
 from octoscale.evaluate.templates import TemplateEvaluation
 
 TITLES: dict[Mode, str] = {"cross": "cross-resolution", "same": "same resolution"}
@@ -124,7 +124,7 @@ def draw_accuracy_by_resolution(before: Evaluation, after: Evaluation, path: str
         axes.legend(loc="lower right", frameon=False, labelcolor=INK)
     panels[0].set_ylim(min(50.0, 100 * lowest) - 4, 103)
     panels[0].set_ylabel("10-fold accuracy, %", color=INK)
-    figure.savefig(path, dpi=160)
+    save(figure, path)
 
 
 def _write_values(axes: Any, resolution: int, before: float, after: float) -> None:
@@ -161,7 +161,7 @@ def draw_roc(
         figure.legend(
             handles=before_and_after_lines(), loc="outside lower center", ncols=2, frameon=False, labelcolor=INK
         )
-    figure.savefig(path, dpi=160)
+    save(figure, path)
 
 
 def draw_roc_panel(
@@ -204,7 +204,7 @@ def draw_template_roc(evaluation: TemplateEvaluation, path: str | Path) -> None:
         _draw_curve(axes, score.curve, lowest_far, color=color, linewidth=2, label=label)
     _finish_roc(axes, lowest_far)
     axes.set_ylabel("true accept rate", color=INK)
-    figure.savefig(path, dpi=160)
+    save(figure, path)
 
 
 def _finish_roc(axes: Any, lowest_far: float) -> None:

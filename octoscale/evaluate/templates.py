@@ -96,7 +96,7 @@ class TemplateVerification:
         if config.align and templates.landmarks is None:
             raise OctoscaleError(f"align takes {config.protocol}_name_5pts_score.txt in {config.pairs}")
         landmarks = templates.landmarks if config.align else None
-        images = StoredImages(templates.images, config.images, landmarks, storage)
+        images = StoredImages.named(templates.images, config.images, landmarks, storage)
         check_resolutions(config.resolutions, images, "resolutions")
         return cls(config, templates, images)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from octoscale.data.storage import DEFAULT, Store
 from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.protocols.images import found_below, without_suffix
+from octoscale.evaluate.protocols.images import images_below, without_suffix
 from octoscale.evaluate.protocols.matlab import read_matlab
 from octoscale.evaluate.protocols.text import fields_of, read_lines
 
@@ -52,10 +52,10 @@ def read_tinyface(folder: str, images: str, storage: StorageConfig = DEFAULT) ->
         *_read_names(f"{folder}/gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match", storage),
         *_read_names(f"{folder}/probe_img_ID_pairs.mat", "probe", "Probe", storage),
     ]
-    distractors = sorted(found_below(Store(images, storage), "Gallery_Distractor"))
+    distractors = images_below(Store(images, storage), "Gallery_Distractor")
     if not distractors:
         raise OctoscaleError(f"{images} has no images in Gallery_Distractor; TinyFace's gallery takes them")
-    return _collect([*rows, *((name, "", "distractor") for name in distractors)], folder)
+    return _collect([*rows, *((without_suffix(path), "", "distractor") for path in distractors)], folder)
 
 
 def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import yaml
+from PIL import Image
 
 from octoscale.distributed.world import World
 from octoscale.evaluate.evaluation import Evaluation
@@ -217,6 +219,24 @@ def test_embedding_refuses_what_it_cannot_do(call: Octoscale, config: Path, draw
     refused(
         call("embed", drawn_faces / "verify", tmp_path / "x.npz", *own, "--resolution", 99), "the images have 32 px"
     )
+    (tmp_path / "folder.npz").mkdir()
+    refused(call("embed", drawn_faces / "verify", tmp_path / "folder.npz", *own), "folder.npz is a folder")
+
+
+def test_every_image_is_embedded_even_if_another_differs_in_its_suffix_alone(
+    call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path
+) -> None:
+    first, second = sorted((drawn_faces / "verify").rglob("*.jpg"))[:2]
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    shutil.copy(first, folder / "x.jpg")
+    Image.open(second).save(folder / "x.png")
+
+    call("embed", folder, tmp_path / "out.npz", "--network", config)
+
+    found = np.load(tmp_path / "out.npz")
+    assert found["names"].tolist() == ["x.jpg", "x.png"]
+    assert not np.array_equal(*found["embeddings"])
 
 
 def test_two_images_are_verified(call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path) -> None:
