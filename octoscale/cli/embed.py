@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from octoscale.cli.console import Json, Quiet, answer, make_writable, out, output_of
+from octoscale.cli.console import Json, Quiet, answer, make_file_writable, out, output_of
 from octoscale.errors import OctoscaleError
 
 Network = Annotated[
@@ -36,7 +36,7 @@ def embed(
 
     if output.suffix not in SUFFIXES:
         raise OctoscaleError(f"{output} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
-    make_writable(output.parent, "OUTPUT")
+    make_file_writable(output, "OUTPUT")
     trained = load_trained(network, best=best)
     device = default_device(0)
     told = output_of(quiet=quiet, as_json=as_json)
