@@ -45,6 +45,9 @@ class FaceNetwork(nn.Module):
             [n, d] and their norms [n, 1], whose product is the embedding.
         preprocessing: what the backbone expects.
         name, dialect: what it is and whose weights it has, for the files that are made of it.
+
+    Attributes:
+        compiled: whether the backbone has been compiled, by `octoscale.models.compile_backbone`.
     """
 
     mean: Tensor
@@ -58,6 +61,7 @@ class FaceNetwork(nn.Module):
         self.dialect = dialect
         self.backbone = backbone
         self.preprocessing = preprocessing
+        self.compiled = False
         # Not persistent: the state_dict holds what is learned, and nothing else.
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
