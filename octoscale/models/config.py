@@ -28,8 +28,8 @@ class ModelConfig(Settings):
             raise ValueError(f"dialect is {self.dialect}, of weights, and there are none: leave it out")
         if self.compile and self.activation_checkpointing:
             raise ValueError(
-                "compile and activation_checkpointing exclude each other: the compiler itself decides what the backward "
-                "pass computes again; set one of them to false, and micro_batch_size lower where memory is short"
+                "compile and activation_checkpointing exclude each other: the compiler decides by itself what the "
+                "backward pass computes again; set one of them to false"
             )
         if self.compile and self.batch_norm == "sync":
             raise ValueError(
