@@ -25,19 +25,22 @@ def compile_backbone(network: FaceNetwork) -> None:
     The size of the first batch is compiled as it is; from the second size on one compilation serves all. Names of
     parameters and buffers stay what they are. To be called before a wrapper, such as DDP, is put around the network.
     """
-    # Not the whole network: how a CPU cuts a batch into slices is Python, and would be compiled for each batch size.
-    network.backbone.compile(options=_OPTIONS)
-    network.compiled = True
+    # Not the whole forward pass: how a CPU cuts a batch into slices is Python, and would be compiled for each batch
+    # size. And not `backbone.compile()`: of an nn.Sequential that compiles only what modules of one's own it holds.
+    network.embed_slice = torch.compile(FaceNetwork.plain, options=_OPTIONS)
 
 
 @contextmanager
 def uncompiled(network: nn.Module) -> Iterator[None]:
     """While it lasts, `network` computes what it would have computed had it never been compiled."""
-    if not (isinstance(network, FaceNetwork) and network.compiled):
-        yield  # and the compiler is not imported
-        return
-    with torch.compiler.set_stance("force_eager"):
+    if not isinstance(network, FaceNetwork):
         yield
+        return
+    compiled, network.embed_slice = network.embed_slice, FaceNetwork.plain
+    try:
+        yield
+    finally:
+        network.embed_slice = compiled
 
 
 def check_compiler(device: torch.device) -> None:

@@ -27,7 +27,7 @@ except OctoscaleError as error:
 def _network() -> FaceNetwork:
     torch.manual_seed(0)
     backbone = nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.PReLU(8), nn.Dropout(0.2), nn.Flatten(), nn.Linear(392, 6)
+        nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm2d(8), nn.PReLU(8), nn.Dropout(0.2), nn.Flatten(), nn.Linear(288, 6)
     )
     network = FaceNetwork(backbone, Preprocessing())
     set_training(network, "frozen")
