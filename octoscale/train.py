@@ -32,7 +32,7 @@ from octoscale.heartbeat import Heart, last_heartbeat
 from octoscale.interruption import Interruption, interruption
 from octoscale.journal import Journal
 from octoscale.measured import Measured, StepLine
-from octoscale.models import FaceNetwork, recompute_activations, set_training
+from octoscale.models import FaceNetwork, check_compiler, compile_backbone, recompute_activations, set_training
 from octoscale.optimizer import build_optimizer, learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
@@ -86,9 +86,13 @@ def train(
         data = open_data(config)
         index = data.index
         check_same_data(index, world)
+        if config.model.compile:
+            check_compilers(world)
         network = build_network(config, world)
-        # Before an engine may partition it.
+        # Before it is compiled, and before an engine may partition it.
         flops = forward_flops(network, index.image_size, world.device) if config.telemetry.recorders else None
+        if config.model.compile:
+            compile_backbone(network)
         engine = build_engine(config, network, world)
         teacher = build_teacher(config, world)
 
@@ -219,7 +223,10 @@ def build_teacher(config: Config, world: World) -> Teacher | None:
     """The network as it is before the run, for `config.distillation`."""
     if config.distillation is None:
         return None
-    return Teacher(configured_network(config, config.model.weights), world.device, config.precision)
+    network = configured_network(config, config.model.weights)
+    if config.model.compile:
+        compile_backbone(network)
+    return Teacher(network, world.device, config.precision)
 
 
 def build_engine(config: Config, network: FaceNetwork, world: World) -> Engine:
@@ -248,6 +255,22 @@ def check_same_data(index: Index, world: World) -> None:
             f"rank {odd} reads another data set (fingerprint {fingerprints[odd]}) than rank 0 ({fingerprints[0]}): "
             "put the same data set on every node, or give a URL that all nodes see"
         )
+
+
+def check_compilers(world: World) -> None:
+    """An error on every rank where torch.compile does not work for one of them: none waits for one that cannot start.
+
+    Raises:
+        OctoscaleError: what is missing, and on which rank.
+    """
+    problem = None
+    try:
+        check_compiler(world.device)
+    except OctoscaleError as error:
+        problem = str(error)
+    for rank, found in enumerate(world.gather(problem)):
+        if found is not None:
+            raise OctoscaleError(found if world.world_size == 1 else f"rank {rank}: {found}")
 
 
 def finished(config: Config, position: Position) -> bool:

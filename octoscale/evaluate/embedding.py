@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from octoscale.degrade import degrade
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
+from octoscale.models import uncompiled
 
 
 class Images(Protocol):
@@ -85,11 +86,15 @@ def check_resolutions(resolutions: Sequence[int], images: Images, setting: str) 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """`network` in evaluation mode; afterwards every module is in the mode it was in."""
+    """`network` in evaluation mode, uncompiled: a run's scores are those of its weights, bit for bit.
+
+    Afterwards every module is in the mode it was in.
+    """
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        yield
+        with uncompiled(network):
+            yield
     finally:
         for module, training in modes.items():
             module.training = training
