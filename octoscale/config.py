@@ -16,6 +16,7 @@ from octoscale.data.config import DataConfig
 from octoscale.data.storage_config import StorageConfig
 from octoscale.degrade import DegradeConfig
 from octoscale.distillation import DistillationConfig
+from octoscale.distributed.deepspeed_config import zero_stage
 from octoscale.distributed.engine import EngineName, Precision
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
@@ -78,6 +79,11 @@ class Config(Settings):
             raise ValueError(f"the deepspeed block belongs to engine=deepspeed, and the engine is {self.engine}")
         if self.engine == "deepspeed" and self.precision == "fp16":
             raise ValueError("engine=deepspeed trains in fp32 or bf16, not fp16: set precision=bf16, or engine=ddp")
+        if self.model.compile and self.engine == "deepspeed" and zero_stage(self.deepspeed or {}) == 3:
+            raise ValueError(
+                "model.compile works with ZeRO 0 to 2, and deepspeed.zero_optimization.stage is 3: weights are fetched "
+                "between the layers, and the compiler stops at each; set model.compile to false, or the stage to 2"
+            )
         return self
 
     @property

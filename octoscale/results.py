@@ -19,14 +19,17 @@ logger = logging.getLogger(__name__)
 
 
 class Results:
-    """The evaluations of one run, under `store`. Called by all ranks together; rank 0 writes."""
+    """The evaluations of one run, under `store`. Called by all ranks together; rank 0 writes.
+
+    The data set is reached by the settings of `store`, which are the run's.
+    """
 
     def __init__(self, store: Store, config: EvaluateConfig | None, world: World, measured: Measured) -> None:
         self._store = store
         self._config = config
         self._world = world
         self._measured = measured
-        self._verification = None if config is None else Verification.load(config)
+        self._verification = None if config is None else Verification.load(config, store.config)
         self._last: Evaluation | None = None
 
     @property

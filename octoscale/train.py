@@ -9,19 +9,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Literal
 
-import torch
 from rich.console import Console
 
+from octoscale.build import build_engine, build_network, build_teacher, check_compilers
 from octoscale.checkpoint import Checkpoints, CommitInterval, Position
 from octoscale.config import Config
 from octoscale.data.index import Index
-from octoscale.data.plan import rank_batch_size
 from octoscale.data.storage import Store
 from octoscale.data.stream import PlannedBatch
 from octoscale.distillation import Teacher
-from octoscale.distributed.ddp_engine import DdpEngine
-from octoscale.distributed.deepspeed_config import deepspeed_config
-from octoscale.distributed.deepspeed_engine import DeepSpeedEngine
 from octoscale.distributed.engine import Engine
 from octoscale.distributed.world import World, connected
 from octoscale.errors import OctoscaleError
@@ -32,8 +28,8 @@ from octoscale.heartbeat import Heart, last_heartbeat
 from octoscale.interruption import Interruption, interruption
 from octoscale.journal import Journal
 from octoscale.measured import Measured, StepLine
-from octoscale.models import FaceNetwork, recompute_activations, set_training
-from octoscale.optimizer import build_optimizer, learning_rate_at
+from octoscale.models import compile_backbone
+from octoscale.optimizer import learning_rate_at
 from octoscale.results import Results
 from octoscale.resume import resume, run_record
 from octoscale.step import StepResult, training_step
@@ -43,7 +39,7 @@ from octoscale.telemetry.goodput import WallLedger
 from octoscale.telemetry.output import Tell, silent
 from octoscale.telemetry.pace import Pace
 from octoscale.telemetry.progress import training
-from octoscale.trained import configured_network, with_what_weights_say
+from octoscale.trained import with_what_weights_say
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +82,13 @@ def train(
         data = open_data(config)
         index = data.index
         check_same_data(index, world)
+        if config.model.compile:
+            check_compilers(world)
         network = build_network(config, world)
-        # Before an engine may partition it.
+        # Before it is compiled, and before an engine may partition it.
         flops = forward_flops(network, index.image_size, world.device) if config.telemetry.recorders else None
+        if config.model.compile:
+            compile_backbone(network)
         engine = build_engine(config, network, world)
         teacher = build_teacher(config, world)
 
@@ -201,42 +201,6 @@ def train_one_step(
         planned.batch,
     )
     return position
-
-
-def build_network(config: Config, world: World) -> FaceNetwork:
-    """The configured network in training mode, on this rank's device."""
-    network = configured_network(config, config.model.weights)
-    network.to(world.device)
-    # PyTorch's annotations leave this form out.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    set_training(network, config.model.batch_norm, world.group)
-    if config.model.activation_checkpointing:
-        recompute_activations(network)
-    return network
-
-
-def build_teacher(config: Config, world: World) -> Teacher | None:
-    """The network as it is before the run, for `config.distillation`."""
-    if config.distillation is None:
-        return None
-    return Teacher(configured_network(config, config.model.weights), world.device, config.precision)
-
-
-def build_engine(config: Config, network: FaceNetwork, world: World) -> Engine:
-    """The engine that trains `network` with the configured optimizer."""
-    optimizer = build_optimizer(network.parameters(), config.optimizer)
-    clip = config.optimizer.max_gradient_norm
-    if config.engine == "ddp":
-        return DdpEngine(network, optimizer, world, precision=config.precision, max_gradient_norm=clip)
-    settings = {
-        "optimizer.name": config.optimizer.name, "schedule.name": config.schedule.name, "precision": config.precision,
-    }  # fmt: skip
-    values = deepspeed_config(
-        config.deepspeed or {}, settings, global_batch_size=config.global_batch_size,
-        rank_batch_size=rank_batch_size(config.global_batch_size, world.world_size),
-        precision=config.precision, max_gradient_norm=clip,
-    )  # fmt: skip
-    return DeepSpeedEngine(network, optimizer, world, values)
 
 
 def check_same_data(index: Index, world: World) -> None:

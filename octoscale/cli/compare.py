@@ -11,7 +11,7 @@ from octoscale.cli.console import Json, out, output_of
 from octoscale.errors import OctoscaleError
 
 if TYPE_CHECKING:
-    from octoscale.evaluate.comparison import ComparedTable
+    from octoscale.evaluate.compared_table import ComparedTable
 
 
 def compare(
@@ -22,7 +22,7 @@ def compare(
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, a row per figure.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
 ) -> None:
-    """Compare runs as the paper's tables 1, 2 and 3 do: accuracy by resolution, before and after."""
+    """Compare runs as the paper's tables 1, 2 and 3 do, before and after; then templates and galleries."""
     from octoscale.evaluate.comparison import compare as compare_scores
     from octoscale.evaluate.comparison import scores_of
 
@@ -52,7 +52,7 @@ def _write_csv(tables: "list[ComparedTable]") -> None:
 
 
 def _markdown(table: "ComparedTable") -> str:
-    from octoscale.evaluate.comparison import cells
+    from octoscale.evaluate.compared_table import cells
 
     lines = [
         f"**{table.title}**\n",
@@ -66,7 +66,7 @@ def _markdown(table: "ComparedTable") -> str:
 def _print(tables: "list[ComparedTable]") -> None:
     from rich.table import Table
 
-    from octoscale.evaluate.comparison import cells
+    from octoscale.evaluate.compared_table import cells
 
     for table in tables:
         shown = Table("run", title=table.title, title_justify="left")

@@ -49,3 +49,10 @@ def make_writable(folder: Path, option: str) -> None:
         raise OctoscaleError(f"{option}: cannot make the folder {folder}: {error.strerror}; choose another") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OctoscaleError(f"{option}: cannot write to the folder {folder}; choose another")
+
+
+def make_file_writable(file: Path, option: str) -> None:
+    """Before the work: a file that cannot be written is found out now."""
+    if file.is_dir():
+        raise OctoscaleError(f"{option}: {file} is a folder; give the name of a file")
+    make_writable(file.parent, option)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octoscale.cli.console import Json, Quiet, answer, make_writable, out, output_of
+from octoscale.cli.console import Json, Quiet, answer, make_file_writable, out, output_of
 from octoscale.cli.runs import Overrides
 from octoscale.errors import OctoscaleError
 
@@ -46,7 +46,7 @@ def embed(
 
     if output.suffix not in SUFFIXES:
         raise OctoscaleError(f"{output} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
-    make_writable(output.parent, "OUTPUT")
+    make_file_writable(output, "OUTPUT")
     found = _find(network, overrides or (), best=best)
     device = default_device(0)
     told = output_of(quiet=quiet, as_json=as_json)

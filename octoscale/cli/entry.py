@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from octoscale import __version__
-from octoscale.cli import checkpoints, compare, data, embed, jobs, report, reproduce, runs, watch, weights
+from octoscale.cli import checkpoints, compare, data, embed, evaluate, jobs, report, reproduce, runs, watch, weights
 from octoscale.cli.console import errors, out, output_of
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
@@ -25,7 +25,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at a run's configurati
 # In the order of use.
 for command in (
     data.pack, data.index, data.inspect, watch.doctor, runs.train, runs.launch, jobs.submit, watch.top,
-    runs.evaluate, compare.compare, report.report, embed.embed, embed.verify, runs.noise,
+    evaluate.evaluate, compare.compare, report.report, embed.embed, embed.verify, runs.noise,
     weights.export, runs.quickstart,
 ):  # fmt: skip
     app.command()(command)

@@ -1,14 +1,13 @@
-"""Commands of a run: train, launch, evaluate, noise, quickstart, config."""
+"""Commands of a run: train, launch, noise, quickstart, config."""
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octoscale.cli.console import Json, Quiet, answer, errors, make_writable, out, output_of
+from octoscale.cli.console import Json, Quiet, answer, errors, out, output_of
 from octoscale.errors import EXIT_INTERRUPTED, OctoscaleError
 
 if TYPE_CHECKING:
@@ -90,89 +89,6 @@ def launch(
     if not as_json:
         text = f"finished after step {result.step}; results are in {resolved.directory}"
         out.print(text, markup=False, soft_wrap=True)
-
-
-def evaluate(
-    target: Annotated[
-        str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
-    ],
-    overrides: Overrides = None,
-    pairs: Annotated[str | None, typer.Option(help="List of pairs; else the configured one.")] = None,
-    images: Annotated[str | None, typer.Option(help="Folder of the images that it names.")] = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="Form of the list: lfw, calfw, cfp_fp, csv, … (docs/evaluation.md).")
-    ] = None,
-    benchmark: Annotated[
-        list[str] | None, typer.Option(help="One of evaluate.benchmarks, or all; may be repeated.")
-    ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Add the mirror image's embedding, or not.")
-    ] = None,
-    resolution: Annotated[
-        list[int] | None, typer.Option(min=1, help="Instead of the configured ones, px; may be repeated.")
-    ] = None,
-    align: Annotated[bool, typer.Option("--align", help="IJB: align the loose crops by their landmarks.")] = False,
-    scores: Annotated[Path | None, typer.Option(help="Write the scores here, as JSON.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Draw the ROC curves into this folder.")] = None,
-    best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the scores in the run, for octoscale compare.")] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace)."""
-    from octoscale.cli.sets import GALLERIES, TEMPLATES, SetOptions, evaluate_set
-    from octoscale.config import storage_of
-    from octoscale.distributed.world import World, default_device
-    from octoscale.evaluate.chosen import chosen
-    from octoscale.evaluate.counted import counted
-    from octoscale.evaluate.evaluation import Verification
-    from octoscale.evaluate.kept import keep_scores, write_scores
-    from octoscale.evaluate.report import draw_roc, render
-    from octoscale.telemetry.progress import stages
-    from octoscale.trained import load_trained
-
-    output = output_of(quiet=quiet, as_json=as_json)
-    trained = load_trained(target, overrides or (), best=best)
-    for option, folder in (("--scores", scores and scores.parent), ("--figures", figures)):
-        if folder is not None:
-            make_writable(folder, option)
-    if scores is not None and scores.is_dir():
-        raise OctoscaleError(f"--scores: {scores} is a folder; give the name of a file")
-    world = World(device=default_device(0))
-    network = trained.network.to(world.device)
-    if protocol in (*TEMPLATES, *GALLERIES):
-        if pairs is None or images is None:
-            raise OctoscaleError(f"--protocol {protocol} takes --pairs, its file or folder, and --images")
-        if benchmark or keep or figures is not None:
-            raise OctoscaleError(f"--benchmark, --keep and --figures are not for --protocol {protocol}; leave them out")
-        options = SetOptions(protocol, pairs, images, resolution or (), flip, align)
-        evaluate_set(trained, options, world, scores, output)
-        return
-    if align:
-        raise OctoscaleError(f"--align is for --protocol {' and '.join(TEMPLATES)}; give aligned crops")
-    wanted = chosen(
-        trained.config.evaluate, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
-        flip=flip, resolutions=resolution or (),
-    )  # fmt: skip
-    found = []
-    for name, settings in wanted.items():
-        verification = Verification.load(settings)
-        with stages(output) as show, counted(network, verification.passes, partial(show, f"evaluate {name}".strip())):
-            evaluation = verification.evaluate(network, world, step=trained.step, name=name)
-        found.append(evaluation)
-        answer(output, "scores", render(evaluation), **json.loads(evaluation.to_json()))
-        if figures is not None:
-            path = figures / ("roc.png" if len(wanted) == 1 else f"roc_{name}.png")
-            draw_roc(evaluation, path)
-            if not as_json:
-                out.print(f"wrote {path}", markup=False, soft_wrap=True)
-    if scores is not None:
-        write_scores(found, scores)
-    if keep:
-        if target.endswith((".yaml", ".yml")):
-            keep_scores(found, trained.config.directory, trained.config.storage)
-        else:
-            keep_scores(found, target, storage_of(overrides or ()))
 
 
 def noise(

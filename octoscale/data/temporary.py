@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
+from typing import IO
+
+from octoscale.errors import OctoscaleError
 
 _SUFFIX = ".partial"
 
@@ -24,6 +27,26 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that a user asked for, open to be written: it takes the place of `path` when the block ends well.
+
+    What is no ordinary file, as /dev/stdout, is written to as it is.
+
+    Raises:
+        OctoscaleError: it cannot be written; what was there stays.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+        else:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                yield file
+    except OSError as error:
+        raise OctoscaleError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
 
 
 def sweep(folder: Path) -> None:

@@ -1,42 +1,28 @@
-"""Runs side by side, as in the paper's tables 1, 2 and 3."""
+"""Runs side by side: the paper's tables 1, 2 and 3, and tables of templates and galleries."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from octoscale.data.importers.paths import store_and_name
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.compared_table import ComparedTable, before_and_after, table_of
 from octoscale.evaluate.config import Mode
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.identification import IdentificationEvaluation
 from octoscale.evaluate.kept import kept_scores, read_scores
+from octoscale.evaluate.kinds import AnyEvaluation
+from octoscale.evaluate.set_comparison import common_sets, of_kind, set_tables
+from octoscale.evaluate.templates import TemplateEvaluation
 
 # A data set that is shown in a column of its own and never averaged: its pairs differ in resolution as they are.
 CROSS_QUALITY = "xqlfw"
 _LFW = "lfw"
 
 # By data set and step.
-Scores = Mapping[str, Mapping[int, Evaluation]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One network; accuracies and changes are fractions, column by column."""
-
-    run: str
-    step: int
-    accuracies: tuple[float, ...]
-    changes: tuple[float, ...] | None  # since step 0 of the same run
-
-
-@dataclass(frozen=True)
-class ComparedTable:
-    """One of the paper's tables."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+Scores = Mapping[str, Mapping[int, AnyEvaluation]]
+_PairScores = Mapping[str, Mapping[int, Evaluation]]
 
 
 def scores_of(target: str) -> Scores:
@@ -60,7 +46,7 @@ def scores_of(target: str) -> Scores:
         found = [one for name, text in made for one in read_scores(text.decode(errors="replace"), f"{target}/{name}")]
         # Of two with one name the kept benchmark counts.
         found += kept_scores(target)
-    by_set: dict[str, dict[int, Evaluation]] = {}
+    by_set: dict[str, dict[int, AnyEvaluation]] = {}
     for evaluation in found:
         by_set.setdefault(evaluation.name or evaluation.protocol, {})[evaluation.step] = evaluation
     if not by_set:
@@ -69,21 +55,37 @@ def scores_of(target: str) -> Scores:
 
 
 def compare(runs: Mapping[str, Scores]) -> list[ComparedTable]:
-    """Accuracy before and after, on the data sets and at the resolutions that all runs have in common.
+    """Before and after, on the data sets and at the resolutions that all runs have in common.
 
-    Table 1, cross-resolution: LFW as it is, each resolution and their mean, averaged over the sets but XQLFW; XQLFW
-    as it is. Table 2: the same at the same resolution. Table 3: LFW alone, cross-resolution.
+    Accuracy of pairs: table 1, cross-resolution: LFW as it is, each resolution and their mean, averaged over the sets
+    but XQLFW; XQLFW as it is. Table 2: the same at the same resolution. Table 3: LFW alone, cross-resolution. Then a
+    table for each set of templates and each gallery, and each of its resolutions.
 
     Args:
         runs: evaluations by the run's name; see `scores_of`.
 
     Raises:
-        OctoscaleError: the runs have no data set, or a run's sets no step, in common.
+        OctoscaleError: the runs have no data set, or a run's sets of pairs no step, in common.
     """
-    common = [name for name in next(iter(runs.values())) if all(name in scores for scores in runs.values())]
-    if not common:
-        sets = "; ".join(f"{run} has {', '.join(scores)}" for run, scores in runs.items())
-        raise OctoscaleError(f"the runs were evaluated on different data sets: {sets}; evaluate them on the same")
+    pairs = {run: of_kind(scores, Evaluation) for run, scores in runs.items()}
+    templates = {run: of_kind(scores, TemplateEvaluation) for run, scores in runs.items()}
+    galleries = {run: of_kind(scores, IdentificationEvaluation) for run, scores in runs.items()}
+    common = common_sets(pairs)
+    tables = _tables_of_pairs(pairs, common) if common else []
+    tables += set_tables(templates, "Templates")
+    tables += set_tables(galleries, "Identification")
+    if tables:
+        return tables
+    if common:
+        raise OctoscaleError(f"nothing to average: only {', '.join(common)} in modes that all evaluations have")
+    if common_sets(templates) or common_sets(galleries):
+        raise OctoscaleError("the evaluations have no resolution in common; evaluate them at the same resolutions")
+    sets = "; ".join(f"{run} has {', '.join(scores)}" for run, scores in runs.items())
+    raise OctoscaleError(f"the runs were evaluated on different data sets: {sets}; evaluate them on the same")
+
+
+def _tables_of_pairs(runs: Mapping[str, _PairScores], common: Sequence[str]) -> list[ComparedTable]:
+    """The paper's tables, as far as there is something to average."""
     moments = {run: _moments(run, {name: scores[name] for name in common}) for run, scores in runs.items()}
     every = [found for steps in moments.values() for sets in steps.values() for found in sets.values()]
     averaged = [name for name in common if name != CROSS_QUALITY]
@@ -101,8 +103,6 @@ def compare(runs: Mapping[str, Scores]) -> list[ComparedTable]:
             own = _common_resolutions([sets[_LFW] for steps in moments.values() for sets in steps.values()])
             lfw = _columns(mode, [_LFW], own, [])
             tables.append(_table("Cross-resolution accuracy on LFW, %", lfw, moments))
-    if not tables:
-        raise OctoscaleError(f"nothing to average: only {', '.join(common)} in modes that all evaluations have")
     return tables
 
 
@@ -110,14 +110,13 @@ def compare(runs: Mapping[str, Scores]) -> list[ComparedTable]:
 _Cells = Sequence[tuple[str, Mode, int]]
 
 
-def _moments(run: str, scores: Scores) -> dict[int, dict[str, Evaluation]]:
+def _moments(run: str, scores: _PairScores) -> dict[int, dict[str, Evaluation]]:
     """A run's evaluations at its start, if there are any, and at its newest step; by data set."""
     steps = set.intersection(*(set(by_step) for by_step in scores.values()))
     if not steps:
         have = "; ".join(f"{name} at {', '.join(map(str, sorted(by_step)))}" for name, by_step in scores.items())
         raise OctoscaleError(f"{run} was evaluated at different steps ({have}); evaluate its benchmarks at one of them")
-    chosen = sorted({min(steps), max(steps)} if 0 in steps else {max(steps)})
-    return {step: {name: by_step[step] for name, by_step in scores.items()} for step in chosen}
+    return {step: {name: by_step[step] for name, by_step in scores.items()} for step in before_and_after(steps)}
 
 
 def _common_resolutions(evaluations: Sequence[Evaluation]) -> list[int]:
@@ -146,28 +145,14 @@ def _columns(mode: Mode, sets: Sequence[str], resolutions: Sequence[int], common
 def _table(
     title: str, columns: Mapping[str, _Cells], moments: Mapping[str, Mapping[int, Mapping[str, Evaluation]]]
 ) -> ComparedTable:
-    rows: list[Row] = []
-    for run, steps in moments.items():
-        start: tuple[float, ...] | None = None
-        for step, sets in steps.items():
-            accuracies = tuple(
+    accuracies = {
+        run: {
+            step: tuple(
                 float(np.mean([sets[name].scores[mode, resolution].accuracy for name, mode, resolution in cells]))
                 for cells in columns.values()
             )
-            changes = tuple(now - then for now, then in zip(accuracies, start, strict=True)) if start else None
-            rows.append(Row(run, step, accuracies, changes))
-            start = start or accuracies
-    return ComparedTable(title, tuple(columns), tuple(rows))
-
-
-def cells(table: ComparedTable) -> Iterator[tuple[Row, list[str]]]:
-    """Each row with its texts: accuracies in %, with their changes in points."""
-    for row in table.rows:
-        changes = row.changes or (None,) * len(row.accuracies)
-        yield (
-            row,
-            [
-                f"{100 * accuracy:.2f}" + (f" ({100 * change:+.2f})" if change is not None else "")
-                for accuracy, change in zip(row.accuracies, changes, strict=True)
-            ],
-        )
+            for step, sets in steps.items()
+        }
+        for run, steps in moments.items()
+    }
+    return table_of(title, tuple(columns), accuracies)

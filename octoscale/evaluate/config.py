@@ -1,16 +1,49 @@
 """What is evaluated, when, and at which operating points."""
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, overload
 
-from pydantic import Field, PositiveInt, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from octoscale.settings import Settings
 
 Mode = Literal["cross", "same"]
 # The form of a list of pairs; see octoscale.evaluate.protocols.
 Protocol = Literal["lfw", "xqlfw", "calfw", "cplfw", "sllfw", "agedb_30", "cfp_ff", "cfp_fp", "csv", "bin"]
+TemplateProtocol = Literal["ijbb", "ijbc"]
+GalleryProtocol = Literal["tinyface", "identification"]
+TEMPLATES: tuple[str, ...] = get_args(TemplateProtocol)
+GALLERIES: tuple[str, ...] = get_args(GalleryProtocol)
+PROTOCOLS: tuple[str, ...] = (*get_args(Protocol), *TEMPLATES, *GALLERIES)
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+def _ascending(resolutions: tuple[int, ...]) -> tuple[int, ...]:
+    if any(left >= right for left, right in pairwise(resolutions)):
+        raise ValueError(f"resolutions must ascend without repeats, not {list(resolutions)}")
+    return resolutions
+
+
+def _descending(far: tuple[float, ...]) -> tuple[float, ...]:
+    if any(left <= right for left, right in pairwise(far)):
+        raise ValueError(f"far must descend without repeats, not {list(far)}")
+    return far
+
+
+# In pixels. The images' own size means no degradation.
+Resolutions = Annotated[tuple[PositiveInt, ...], AfterValidator(_ascending)]
+# False accept rates at which the true accept rate is reported.
+Far = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1), AfterValidator(_descending)]
+_FAR = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 class DataSet(Settings):
@@ -31,11 +64,74 @@ class DataSet(Settings):
         return self
 
 
+class TemplateSet(Settings):
+    """Templates, several images of a person each, to verify 1:1. Paths or URLs."""
+
+    protocol: TemplateProtocol
+    # The folder of the protocol's text files.
+    pairs: str
+    images: str
+    # To which the images are degraded, one after the other; none: they are as they are.
+    resolutions: Resolutions = ()
+    # The images are loose crops, to be aligned by the protocol's landmarks.
+    align: bool = False
+
+
+class GallerySet(Settings):
+    """Probes to look for in a gallery, 1:N. Paths or URLs."""
+
+    protocol: GalleryProtocol
+    # The table of images, identities and roles; for TinyFace the folder of its lists.
+    pairs: str
+    images: str
+    # To which the probes are degraded, one after the other; none: they are as they are.
+    resolutions: Resolutions = ()
+
+
+AnySet = DataSet | TemplateSet | GallerySet
+
+
+def _of_its_kind(values: Any) -> Any:
+    """The block that the protocol asks for: of the three that fit somehow, the errors of one are told."""
+    if not isinstance(values, Mapping):
+        if isinstance(values, DataSet | TemplateSet | GallerySet):
+            return values
+        raise ValueError("a data set is a block with protocol, pairs and images")
+    protocol = values.get("protocol", "lfw")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}, and must be one of {', '.join(PROTOCOLS)}")
+    if "align" in values and protocol not in TEMPLATES:
+        raise ValueError(
+            f"align is for {' and '.join(TEMPLATES)}, not for {protocol}: give aligned crops, leave it out"
+        )
+    if protocol in TEMPLATES:
+        return TemplateSet.model_validate(values)
+    if protocol in GALLERIES:
+        return GallerySet.model_validate(values)
+    if "resolutions" in values:
+        raise ValueError(f"pairs ({protocol}) are evaluated at evaluate.resolutions: leave resolutions out here")
+    return DataSet.model_validate(values)
+
+
+class TemplateConfig(TemplateSet):
+    """Settings of a verification of templates; see `EvaluateConfig`."""
+
+    flip: bool = False
+    batch_size: PositiveInt = 128
+    far: Far = _FAR
+
+
+class GalleryConfig(GallerySet):
+    """Settings of an identification; see `EvaluateConfig`."""
+
+    flip: bool = False
+    batch_size: PositiveInt = 128
+
+
 class EvaluateConfig(DataSet):
     """Settings of a face verification."""
 
-    # In pixels, ascending. The images' own size means no degradation.
-    resolutions: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (7, 14, 28, 56, 112)
+    resolutions: Annotated[Resolutions, Field(min_length=1)] = (7, 14, 28, 56, 112)
     # cross: the second image of each pair is degraded; same: both are.
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("cross", "same")
     # Each image is embedded as it is and mirrored, and the embeddings are added.
@@ -44,28 +140,21 @@ class EvaluateConfig(DataSet):
     every_steps: PositiveInt | None = None
     # Images per forward pass; it does not change the result.
     batch_size: PositiveInt = 128
-    # False accept rates at which the true accept rate is reported, descending.
-    far: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1)] = (
-        1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6,
-    )  # fmt: skip
+    far: Far = _FAR
     # Resamples of the pairs behind the 95 % confidence intervals; 0: no intervals.
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     # Further data sets, by name, for `octoscale evaluate --benchmark`.
-    benchmarks: dict[Name, DataSet] = Field({})
+    benchmarks: dict[Name, Annotated[AnySet, BeforeValidator(_of_its_kind)]] = Field({})
 
-    @field_validator("resolutions")
+    @field_validator("protocol", mode="before")
     @classmethod
-    def _ascending(cls, resolutions: tuple[int, ...]) -> tuple[int, ...]:
-        if any(left >= right for left, right in pairwise(resolutions)):
-            raise ValueError(f"resolutions must ascend without repeats, not {list(resolutions)}")
-        return resolutions
-
-    @field_validator("far")
-    @classmethod
-    def _descending(cls, far: tuple[float, ...]) -> tuple[float, ...]:
-        if any(left <= right for left, right in pairwise(far)):
-            raise ValueError(f"far must descend without repeats, not {list(far)}")
-        return far
+    def _pairs(cls, protocol: Any) -> Any:
+        if protocol in (*TEMPLATES, *GALLERIES):
+            raise ValueError(
+                f"a run is evaluated on pairs, not on {protocol}: name that set in evaluate.benchmarks, for "
+                "octoscale evaluate --benchmark"
+            )
+        return protocol
 
     @field_validator("modes")
     @classmethod
@@ -74,6 +163,25 @@ class EvaluateConfig(DataSet):
             raise ValueError(f"modes must not repeat, not {list(modes)}")
         return modes
 
-    def on(self, data: DataSet) -> "EvaluateConfig":
-        """The same evaluation of other pairs."""
-        return type(self).model_validate({**self.model_dump(), **data.model_dump(), "benchmarks": {}})
+    @property
+    def pair_benchmarks(self) -> dict[str, DataSet]:
+        """Those of `benchmarks` that are lists of pairs."""
+        return {name: data for name, data in self.benchmarks.items() if isinstance(data, DataSet)}
+
+    @overload
+    def on(self, data: DataSet) -> "EvaluateConfig": ...
+    @overload
+    def on(self, data: TemplateSet) -> TemplateConfig: ...
+    @overload
+    def on(self, data: GallerySet) -> GalleryConfig: ...
+    def on(self, data: AnySet) -> "AnyConfig":
+        """The same evaluation of another data set: of other pairs everything, else what suits the set."""
+        mine, other = self.model_dump(), data.model_dump()
+        if isinstance(data, DataSet):
+            return type(self).model_validate({**mine, **other, "benchmarks": {}})
+        kind = TemplateConfig if isinstance(data, TemplateSet) else GalleryConfig
+        shared = {key: mine[key] for key in ("flip", "batch_size", "far") if key in kind.model_fields}
+        return kind.model_validate({**shared, **other})
+
+
+AnyConfig = EvaluateConfig | TemplateConfig | GalleryConfig

@@ -1,6 +1,6 @@
 """Embedding a set of images by all ranks together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from octoscale.degrade import degrade
 from octoscale.distributed.world import World
+from octoscale.errors import OctoscaleError
+from octoscale.models import uncompiled
 
 
 class Images(Protocol):
@@ -65,13 +67,34 @@ def embed(
     return torch.from_numpy(np.concatenate(gathered))[: len(rows)]
 
 
+def check_resolutions(resolutions: Sequence[int], images: Images, setting: str) -> None:
+    """Refuse resolutions larger than the images. Without resolutions no image is looked at.
+
+    Args:
+        resolutions: ascending.
+        setting: what they are called, for the message.
+
+    Raises:
+        OctoscaleError: one is larger.
+    """
+    if resolutions and resolutions[-1] > images.shape[-1]:
+        raise OctoscaleError(
+            f"{setting} has {resolutions[-1]} px, but the images have {images.shape[-1]} px; leave out what is larger "
+            f"than {images.shape[-1]}"
+        )
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """`network` in evaluation mode; afterwards every module is in the mode it was in."""
+    """`network` in evaluation mode, uncompiled: a run's scores are those of its weights, bit for bit.
+
+    Afterwards every module is in the mode it was in.
+    """
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        yield
+        with uncompiled(network):
+            yield
     finally:
         for module, training in modes.items():
             module.training = training

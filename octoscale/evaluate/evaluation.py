@@ -4,19 +4,21 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
-from octoscale.errors import OctoscaleError
+from octoscale.evaluate.as_json import PAIRS_KIND, by_number, reading
 from octoscale.evaluate.confidence import confidence_intervals, resamples
 from octoscale.evaluate.config import EvaluateConfig, Mode
 from octoscale.evaluate.curves import area_under_curve, equal_error_rate, roc, tar_at_far, thinned
-from octoscale.evaluate.embedding import embed, evaluating
+from octoscale.evaluate.embedding import check_resolutions, embed, evaluating
 from octoscale.evaluate.protocols import Pairs, load_pairs
 from octoscale.evaluate.verification import accuracy_10fold, best_threshold, cosine_distances, decisions
 
@@ -41,6 +43,8 @@ class Score:
 class Evaluation:
     """The scores of one network at one moment."""
 
+    kind: ClassVar = PAIRS_KIND
+
     name: str
     step: int
     genuine_pairs: int
@@ -63,13 +67,17 @@ class Evaluation:
         return float(np.mean([score.accuracy for (of, _), score in self.scores.items() if of == mode]))
 
     def to_json(self) -> str:
-        values = asdict(self) | {
-            "mean_accuracy": {mode: self.mean_accuracy(mode) for mode in self.modes},
-            "scores": [
-                {"mode": mode, "resolution": resolution, **asdict(score)}
-                for (mode, resolution), score in self.scores.items()
-            ],
-        }
+        values = (
+            {"kind": self.kind}
+            | asdict(self)
+            | {
+                "mean_accuracy": {mode: self.mean_accuracy(mode) for mode in self.modes},
+                "scores": [
+                    {"mode": mode, "resolution": resolution, **asdict(score)}
+                    for (mode, resolution), score in self.scores.items()
+                ],
+            }
+        )
         return json.dumps(values, indent=1)
 
     @classmethod
@@ -79,18 +87,15 @@ class Evaluation:
         Raises:
             OctoscaleError: not an evaluation.
         """
-        try:
-            values = json.loads(text)
+        with reading(cls.kind, text) as values:
             del values["mean_accuracy"]
             scores = {(score.pop("mode"), score.pop("resolution")): _score(score) for score in values.pop("scores")}
             return cls(**values, scores=scores)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise OctoscaleError(f"not an evaluation in JSON ({error!r}); evaluate again") from error
 
 
 def _score(values: Mapping[str, Any]) -> Score:
     # JSON has neither numbers as keys nor tuples.
-    tars = {float(far): tar for far, tar in values["tar_at_far"].items()}
+    tars = by_number(values["tar_at_far"], float)
     intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
     curve = tuple((far, tar) for far, tar in values["curve"])
     return Score(**{**values, "tar_at_far": tars, "curve": curve, "intervals": intervals})
@@ -105,14 +110,14 @@ class Verification:
     images: Tensor  # uint8 [m, 3, size, size]
 
     @classmethod
-    def load(cls, config: EvaluateConfig) -> "Verification":
-        """Read what `config` names.
+    def load(cls, config: EvaluateConfig, storage: StorageConfig = DEFAULT) -> "Verification":
+        """Read what `config` names, reached by `storage`.
 
         Raises:
             OctoscaleError: a file is missing or malformed, or a resolution is larger than the images.
         """
-        pairs, images = load_pairs(config)
-        _check_resolutions(config, images)
+        pairs, images = load_pairs(config, storage)
+        check_resolutions(config.resolutions, images, "evaluate.resolutions")
         return cls(config, pairs, images)
 
     @property
@@ -153,7 +158,7 @@ def evaluate(
     Raises:
         OctoscaleError: a resolution is larger than the images, or embeddings are not finite.
     """
-    _check_resolutions(config, images)
+    check_resolutions(config.resolutions, images, "evaluate.resolutions")
     first, second = torch.from_numpy(pairs.first), torch.from_numpy(pairs.second)
     everyone = torch.arange(len(images))
     low_rows = everyone if "same" in config.modes else second.unique()
@@ -216,11 +221,3 @@ def score(distances: NDArray[np.float64], pairs: Pairs, far: tuple[float, ...], 
         threshold=threshold if math.isfinite(threshold) else None,
         intervals=intervals,
     )
-
-
-def _check_resolutions(config: EvaluateConfig, images: Tensor) -> None:
-    if config.resolutions[-1] > images.shape[-1]:
-        raise OctoscaleError(
-            f"evaluate.resolutions has {config.resolutions[-1]} px, but the images have {images.shape[-1]} px; "
-            f"leave out what is larger than {images.shape[-1]}"
-        )

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from octoscale.data.storage import Store
+from octoscale.data.temporary import written_whole
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.counted import counted
 from octoscale.evaluate.embedding import embed, evaluating
-from octoscale.evaluate.protocols.images import found_below
+from octoscale.evaluate.protocols.images import images_below
 from octoscale.evaluate.protocols.stored import StoredImages
 
 SUFFIXES = (".npz", ".parquet")
@@ -44,27 +45,28 @@ def embed_folder(
     Raises:
         OctoscaleError: no images, one is damaged, or they are of different sizes.
     """
-    paths = found_below(Store(directory))
-    if not paths:
+    store = Store(directory)
+    names = images_below(store)
+    if not names:
         raise OctoscaleError(f"{directory} holds no images (JPEG, PNG or WebP); give a folder of aligned crops")
-    names = sorted(paths)
-    images = StoredImages(names, directory)
+    images = StoredImages(names, store)
     if resolution is not None and resolution > images.shape[-1]:
         raise OctoscaleError(f"--resolution is {resolution} px, but the images have {images.shape[-1]} px")
     with evaluating(network), counted(network, len(names) * (2 if flip else 1), progress):
         rows = torch.arange(len(names))
         embeddings = embed(network, images, rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
-    return [paths[name] for name in names], embeddings.numpy()
+    return names, embeddings.numpy()
 
 
 def write_embeddings(path: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:
     """Write names and embeddings as ``.npz`` (`names`, `embeddings`) or ``.parquet`` (columns name, embedding).
 
     Raises:
-        OctoscaleError: another suffix; a package is missing.
+        OctoscaleError: another suffix; a package is missing; it cannot be written, and what was there stays.
     """
     if path.suffix == ".npz":
-        np.savez(path, names=np.array(names), embeddings=embeddings)
+        with written_whole(path) as file:
+            np.savez(file, names=np.array(names), embeddings=embeddings)
     elif path.suffix == ".parquet":
         try:
             import pyarrow
@@ -75,6 +77,7 @@ def write_embeddings(path: Path, names: Sequence[str], embeddings: NDArray[np.fl
             ) from error
         flat = pyarrow.array(embeddings.ravel())
         vectors = pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-        pyarrow.parquet.write_table(pyarrow.table({"name": list(names), "embedding": vectors}), path)
+        with written_whole(path) as file:
+            pyarrow.parquet.write_table(pyarrow.table({"name": list(names), "embedding": vectors}), file)
     else:
         raise OctoscaleError(f"{path} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")

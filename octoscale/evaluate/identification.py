@@ -1,18 +1,24 @@
 """1:N identification: who of a gallery a probe shows, and whether anybody."""
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.as_json import by_number, reading, scores_to_json
+from octoscale.evaluate.config import GalleryConfig
 from octoscale.evaluate.curves import fewest_impostors
-from octoscale.evaluate.embedding import Images, embed, evaluating
-from octoscale.evaluate.protocols.gallery import Gallery
+from octoscale.evaluate.embedding import Images, check_resolutions, embed, evaluating
+from octoscale.evaluate.protocols.gallery import Gallery, read_roles, read_tinyface
+from octoscale.evaluate.protocols.stored import StoredImages
 
 RANKS = (1, 5, 10, 20)
 FPIR = (1e-1, 1e-2, 1e-3)
@@ -21,22 +27,87 @@ _BLOCK = 64
 
 
 @dataclass(frozen=True)
-class IdentificationScores:
-    """All rates are fractions 0–1."""
+class IdentificationScore:
+    """At one resolution; all rates are fractions 0–1."""
+
+    rank: dict[int, float]  # mated probes with a mate among the first k of the gallery
+    tpir_at_fpir: dict[float, float | None]  # None: too few non-mated probes for this false positive rate
+
+    @property
+    def rates(self) -> dict[str, float | None]:
+        """What tables show, by column."""
+        tpirs = {f"TPIR at FPIR {fpir:g}": tpir for fpir, tpir in self.tpir_at_fpir.items()}
+        return {**{f"rank {k}": rate for k, rate in self.rank.items()}, **tpirs}
+
+
+@dataclass(frozen=True)
+class IdentificationEvaluation:
+    """The scores of one network at one moment."""
+
+    kind: ClassVar = "identification"
 
     name: str
     step: int
+    protocol: str
     gallery: int  # images, with distractors
     distractors: int
     mated_probes: int  # whose identity is in the gallery
     non_mated_probes: int
-    resolution: int | None  # to which the probes were degraded
     flip: bool
-    rank: dict[int, float]  # mated probes with a mate among the first k of the gallery
-    tpir_at_fpir: dict[float, float | None]  # None: too few non-mated probes for this false positive rate
+    scores: dict[int | None, IdentificationScore]  # by the resolution of the probes; None: as they are
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        return scores_to_json(self.kind, self, self.scores)
+
+    @classmethod
+    def from_json(cls, text: str) -> "IdentificationEvaluation":
+        """The inverse of `to_json`.
+
+        Raises:
+            OctoscaleError: not an evaluation of a gallery.
+        """
+        with reading(cls.kind, text) as values:
+            scores = {score.pop("resolution"): _score(score) for score in values.pop("scores")}
+            return cls(**values, scores=scores)
+
+
+def _score(values: Mapping[str, Any]) -> IdentificationScore:
+    rank, tpirs = by_number(values["rank"], int), by_number(values["tpir_at_fpir"], float)
+    return IdentificationScore(**{**values, "rank": rank, "tpir_at_fpir": tpirs})
+
+
+@dataclass(frozen=True)
+class Identification:
+    """A gallery and its probes, read once; their images are read whenever they are evaluated."""
+
+    config: GalleryConfig
+    sets: Gallery
+    images: Images
+
+    @classmethod
+    def load(cls, config: GalleryConfig, storage: StorageConfig = DEFAULT) -> "Identification":
+        """Read what `config` names, reached by `storage`.
+
+        Raises:
+            OctoscaleError: a file is missing or malformed, or a resolution is larger than the images.
+        """
+        if config.protocol == "tinyface":
+            sets = read_tinyface(config.pairs, config.images, storage)
+        else:
+            sets = read_roles(config.pairs, storage)
+        images = StoredImages.named(sets.images, config.images, storage=storage)
+        check_resolutions(config.resolutions, images, "resolutions")
+        return cls(config, sets, images)
+
+    @property
+    def passes(self) -> int:
+        """Images that go through the network, by all ranks: the gallery's once, the probes once per resolution."""
+        probes = len(self.sets.probes) * max(1, len(self.config.resolutions))
+        return (len(self.sets.gallery) + probes) * (2 if self.config.flip else 1)
+
+    def evaluate(self, network: nn.Module, world: World, *, step: int = 0, name: str = "") -> IdentificationEvaluation:
+        """See `evaluate_identification`."""
+        return evaluate_identification(network, self.sets, self.images, self.config, world, step=step, name=name)
 
 
 @dataclass(frozen=True)
@@ -107,40 +178,40 @@ def evaluate_identification(
     network: nn.Module,
     sets: Gallery,
     images: Images,
+    config: GalleryConfig,
     world: World,
     *,
-    resolution: int | None = None,
-    flip: bool = False,
-    batch_size: int = 128,
     step: int = 0,
     name: str = "",
-) -> IdentificationScores:
-    """Look every probe up in the gallery. Each image is embedded once per resolution, shared among the ranks.
+) -> IdentificationEvaluation:
+    """Look every probe up in the gallery. The gallery is embedded once, the probes once per resolution.
 
     Args:
         network: uint8 [n, 3, size, size] -> embeddings [n, dim], on `world.device`.
         images: of `sets.images`.
-        resolution: the probes are degraded to it; None: they are as they are.
+        step, name: recorded.
 
     Raises:
         OctoscaleError: an image is missing or damaged, embeddings are not finite, or no probe has a mate.
     """
     gallery_rows, probe_rows = torch.from_numpy(sets.gallery), torch.from_numpy(sets.probes)
+    identities = [torch.from_numpy(part).to(world.device) for part in (sets.probe_identity, sets.gallery_identity)]
+    flip, batch_size = config.flip, config.batch_size
+    scores = {}
     with evaluating(network):
-        gallery = embed(network, images, gallery_rows, world, flip=flip, batch_size=batch_size)
-        probes = embed(network, images, probe_rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
-    identities = (torch.from_numpy(sets.probe_identity), torch.from_numpy(sets.gallery_identity))
-    found = search(*(part.to(world.device) for part in (probes, gallery, *identities)))
-    rank, tpir = identification_rates(found)
-    return IdentificationScores(
+        gallery = embed(network, images, gallery_rows, world, flip=flip, batch_size=batch_size).to(world.device)
+        for resolution in config.resolutions or (None,):
+            probes = embed(network, images, probe_rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
+            found = search(probes.to(world.device), gallery, *identities)
+            scores[resolution] = IdentificationScore(*identification_rates(found))
+    return IdentificationEvaluation(
         name=name,
         step=step,
+        protocol=config.protocol,
         gallery=len(sets.gallery),
         distractors=int((sets.gallery_identity < 0).sum()),
         mated_probes=int(found.mated.sum()),
         non_mated_probes=int((~found.mated).sum()),
-        resolution=resolution,
-        flip=flip,
-        rank=rank,
-        tpir_at_fpir=tpir,
+        flip=config.flip,
+        scores=scores,
     )

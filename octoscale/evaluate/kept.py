@@ -1,4 +1,4 @@
-"""Evaluations in files: of one data set or of several, and in a run's directory by benchmark."""
+"""Evaluations of any kind in files: of one data set or of several, and in a run's directory by benchmark."""
 
 import json
 from collections.abc import Sequence
@@ -6,22 +6,28 @@ from pathlib import Path
 
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
+from octoscale.data.temporary import written_whole
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.kinds import AnyEvaluation, from_json
 
 _FOLDER = "benchmarks"
 
 
-def write_scores(evaluations: Sequence[Evaluation], path: Path) -> None:
-    """Write one evaluation as `Evaluation.from_json` reads it, several as an object of them by name."""
+def write_scores(evaluations: Sequence[AnyEvaluation], path: Path) -> None:
+    """Write one evaluation as `from_json` reads it, several as an object of them by name.
+
+    Raises:
+        OctoscaleError: it cannot be written; what was there stays.
+    """
     if len(evaluations) == 1:
         text = evaluations[0].to_json()
     else:
         text = json.dumps({evaluation.name: json.loads(evaluation.to_json()) for evaluation in evaluations}, indent=1)
-    path.write_text(text + "\n")
+    with written_whole(path) as file:
+        file.write(f"{text}\n".encode())
 
 
-def read_scores(text: str, source: str) -> list[Evaluation]:
+def read_scores(text: str, source: str) -> list[AnyEvaluation]:
     """The evaluations that `write_scores` wrote.
 
     Raises:
@@ -30,21 +36,21 @@ def read_scores(text: str, source: str) -> list[Evaluation]:
     try:
         values = json.loads(text)
         several = isinstance(values, dict) and "scores" not in values
-        return [Evaluation.from_json(json.dumps(value)) for value in (values.values() if several else [values])]
+        return [from_json(json.dumps(value)) for value in (values.values() if several else [values])]
     except (ValueError, AttributeError) as error:
         raise OctoscaleError(
             f"{source} holds no scores ({error}); write them with octoscale evaluate --scores"
         ) from error
 
 
-def keep_scores(evaluations: Sequence[Evaluation], run: str, storage: StorageConfig | None = None) -> None:
+def keep_scores(evaluations: Sequence[AnyEvaluation], run: str, storage: StorageConfig | None = None) -> None:
     """Keep evaluations in a run's directory, reached by `storage`, as ``benchmarks/NAME/STEP.json``."""
     store = Store(run, storage or StorageConfig())
     for evaluation in evaluations:
         store.write(f"{_FOLDER}/{evaluation.name}/{evaluation.step:08d}.json", evaluation.to_json().encode())
 
 
-def kept_scores(run: str) -> list[Evaluation]:
+def kept_scores(run: str) -> list[AnyEvaluation]:
     """What `keep_scores` has kept in a run's directory, by name and step.
 
     Raises:

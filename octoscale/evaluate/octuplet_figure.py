@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from torch import Tensor
 
+from octoscale.evaluate.style import save
+
 
 class _Term(NamedTuple):
     anchor: str
@@ -72,7 +74,7 @@ def draw_octuplet(shown: ShownOctuplet, path: str | Path) -> None:
     Args:
         path: a local file to write.
     """
-    _octuplet(shown).savefig(path, dpi=150)
+    save(_octuplet(shown), path, dpi=150)
 
 
 def octuplet_jpeg(shown: ShownOctuplet) -> bytes:

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from octoscale.evaluate.config import Mode
 from octoscale.evaluate.curves import fewest_impostors
-from octoscale.evaluate.evaluation import Evaluation, Score
-from octoscale.evaluate.style import AFTER, BEFORE, DASHES, INK, shades, tidy
+from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.style import AFTER, BEFORE, DASHES, INK, save, shades, size_text, tidy
+from octoscale.evaluate.templates import TemplateEvaluation
 
 TITLES: dict[Mode, str] = {"cross": "cross-resolution", "same": "same resolution"}
 _MEANING: dict[Mode, str] = {"cross": "second image of each pair degraded", "same": "both images degraded"}
@@ -123,7 +124,7 @@ def draw_accuracy_by_resolution(before: Evaluation, after: Evaluation, path: str
         axes.legend(loc="lower right", frameon=False, labelcolor=INK)
     panels[0].set_ylim(min(50.0, 100 * lowest) - 4, 103)
     panels[0].set_ylabel("10-fold accuracy, %", color=INK)
-    figure.savefig(path, dpi=160)
+    save(figure, path)
 
 
 def _write_values(axes: Any, resolution: int, before: float, after: float) -> None:
@@ -160,7 +161,7 @@ def draw_roc(
         figure.legend(
             handles=before_and_after_lines(), loc="outside lower center", ncols=2, frameon=False, labelcolor=INK
         )
-    figure.savefig(path, dpi=160)
+    save(figure, path)
 
 
 def draw_roc_panel(
@@ -181,9 +182,33 @@ def draw_roc_panel(
         rates = f"{100 * after.scores[mode, resolution].equal_error_rate:.1f} %"
         if before is not None:
             rates = f"{100 * before.scores[mode, resolution].equal_error_rate:.1f} → {rates}"
-            _draw_curve(axes, before.scores[mode, resolution], lowest_far, color=color, linestyle=DASHES)
+            _draw_curve(axes, before.scores[mode, resolution].curve, lowest_far, color=color, linestyle=DASHES)
         label = f"{resolution} px, EER {rates}"
-        _draw_curve(axes, after.scores[mode, resolution], lowest_far, color=color, linewidth=2, label=label)
+        _draw_curve(axes, after.scores[mode, resolution].curve, lowest_far, color=color, linewidth=2, label=label)
+    _finish_roc(axes, lowest_far)
+
+
+def draw_template_roc(evaluation: TemplateEvaluation, path: str | Path) -> None:
+    """Draw the ROC of templates at each resolution in one panel, as a PNG.
+
+    Args:
+        path: a local file to write.
+    """
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    tidy(axes, title=evaluation.name or evaluation.protocol, subtitle=f"{evaluation.templates:,} templates")
+    lowest_far = 1 / evaluation.impostor_pairs
+    colors = shades(len(evaluation.scores))
+    for (resolution, score), color in zip(evaluation.scores.items(), colors, strict=True):
+        label = f"{size_text(resolution)}, EER {100 * score.equal_error_rate:.1f} %"
+        _draw_curve(axes, score.curve, lowest_far, color=color, linewidth=2, label=label)
+    _finish_roc(axes, lowest_far)
+    axes.set_ylabel("true accept rate", color=INK)
+    save(figure, path)
+
+
+def _finish_roc(axes: Any, lowest_far: float) -> None:
+    """The line of equal error rates, axes and legend."""
     grid = np.geomspace(lowest_far, 1, 400)
     axes.plot(grid, 1 - grid, color=INK, linestyle="dotted", label="equal error rate")
     axes.set_xscale("log")
@@ -200,8 +225,8 @@ def before_and_after_lines() -> list[Line2D]:
     return [Line2D([], [], color=INK, linestyle=style, linewidth=width, label=label) for label, style, width in styles]
 
 
-def _draw_curve(axes: Any, score: Score, lowest_far: float, **style: Any) -> None:
-    far, tar = np.array(score.curve).T
+def _draw_curve(axes: Any, curve: Sequence[tuple[float, float]], lowest_far: float, **style: Any) -> None:
+    far, tar = np.array(curve).T
     # What lies left of the axis: only the point that holds at its start.
     shown = np.append(far[1:] > lowest_far * (1 + 1e-9), True)
     axes.step(far[shown].clip(lowest_far), tar[shown], where="post", **{"linewidth": 1.4, **style})

@@ -20,16 +20,32 @@ class ModelConfig(Settings):
     batch_norm_epsilon: float | None = Field(default=None, gt=0)
     preprocessing: PreprocessingConfig | None = None
     activation_checkpointing: bool = False
+    compile: bool = False
 
     @model_validator(mode="after")
     def _nothing_ignored(self) -> "ModelConfig":
         if self.dialect is not None and self.weights is None:
             raise ValueError(f"dialect is {self.dialect}, of weights, and there are none: leave it out")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "compile and activation_checkpointing exclude each other: the compiler decides by itself what the "
+                "backward pass computes again; set one of them to false"
+            )
+        if self.compile and self.batch_norm == "sync":
+            raise ValueError(
+                "compile and batch_norm=sync exclude each other: at each layer of it the ranks meet, and the compiler "
+                "stops there; set compile to false, or batch_norm to frozen or chunk"
+            )
         if is_graph_file(self.name):
-            given = [key for key in ("weights", "embedding_dim", "batch_norm_epsilon") if getattr(self, key)]
-            if given or self.batch_norm != "frozen" or self.activation_checkpointing:
-                keys = given or ["batch_norm" if self.batch_norm != "frozen" else "activation_checkpointing"]
+            # Of these a graph has its own, or none.
+            others = {
+                "weights": self.weights, "embedding_dim": self.embedding_dim,
+                "batch_norm_epsilon": self.batch_norm_epsilon, "batch_norm": self.batch_norm != "frozen",
+                "activation_checkpointing": self.activation_checkpointing, "compile": self.compile,
+            }  # fmt: skip
+            given = [key for key, value in others.items() if value]
+            if given:
                 raise ValueError(
-                    f"{self.name} is a whole network, trained as it was exported: leave model.{keys[0]} out"
+                    f"{self.name} is a whole network, trained as it was exported: leave model.{given[0]} out"
                 )
         return self

@@ -1,5 +1,6 @@
 """A face network: a backbone with its preprocessing attached."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -95,6 +96,8 @@ class FaceNetwork(nn.Module):
         self.dialect = dialect
         self.backbone = backbone
         self.preprocessing = preprocessing
+        # Of a slice of the images; `octoscale.models.compile_backbone` puts a compiled one in its place.
+        self.embed_slice: Callable[[FaceNetwork, Tensor], Tensor] = FaceNetwork.plain
         # Not persistent: the state_dict holds what is learned, and nothing else.
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
@@ -119,9 +122,9 @@ class FaceNetwork(nn.Module):
                 f"{self.name or 'the network'} takes {size}×{size} px images, got {tuple(images.shape)}; resize them"
             )
         if images.device.type == "cpu" and len(images) > _CPU_SLICE and not mixes_images(self):
-            embeddings = torch.cat([self._embed(part) for part in images.split(_CPU_SLICE)])
+            embeddings = torch.cat([self.embed_slice(self, part) for part in images.split(_CPU_SLICE)])
         else:
-            embeddings = self._embed(images)
+            embeddings = self.embed_slice(self, images)
         return embeddings.to(self.mean.dtype)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -130,7 +133,8 @@ class FaceNetwork(nn.Module):
             images = images.flip(1)
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
-    def _embed(self, images: Tensor) -> Tensor:
+    def plain(self, images: Tensor) -> Tensor:
+        """As `forward`, of all the images at once, in whatever precision the backbone gives."""
         # Convolutions are faster on pixels whose channels lie side by side, on CPUs and on tensor cores.
         embeddings = self.backbone(self.prepare(images).contiguous(memory_format=torch.channels_last))
         if isinstance(embeddings, tuple | list) and len(embeddings) == 2 and embeddings[1].numel() == len(images):

@@ -18,6 +18,7 @@ from octoscale.data.storage import Store
 from octoscale.data.storage_config import redacted
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.kinds import from_json
 from octoscale.journal import read_journal
 from octoscale.measured import StepLine
 from octoscale.trained import places_with_commits
@@ -42,7 +43,7 @@ class Run:
         target: its directory, a path or URL.
         name: the shortest end of it that tells it from the other runs of the page.
         values: its configuration, as the run wrote it.
-        evaluations: by data set, ascending by step.
+        evaluations: of pairs, by data set, ascending by step.
         lines: of its steps, ascending.
         commits: that count, oldest first.
         record: what the newest commit says of the run: versions, position, ledger of wall time; empty without one.
@@ -162,11 +163,13 @@ def _evaluations(store: Store, values: dict[str, Any], problems: list[str]) -> d
     names = [name for folder in _EVALUATIONS for name in store.list(folder) if name.endswith(".json")]
     for name, data in zip(names, store.read_many(names), strict=True):
         try:
-            evaluation = Evaluation.from_json(data.decode(errors="replace"))
+            evaluation = from_json(data.decode(errors="replace"))
         except OctoscaleError as error:
             problems.append(f"{name} is {error}")
             continue
-        found.setdefault(_data_set_name(evaluation, values), {})[evaluation.step] = evaluation
+        # Templates and galleries have no accuracy by resolution.
+        if isinstance(evaluation, Evaluation):
+            found.setdefault(_data_set_name(evaluation, values), {})[evaluation.step] = evaluation
     return {name: tuple(by_step[step] for step in sorted(by_step)) for name, by_step in found.items()}
 
 

@@ -28,7 +28,7 @@ class Cell:
         name: of its directory inside the sweep's.
         settings: what it changes in the configuration that was given, by key.
         config: the run, with a directory of its own.
-        benchmarks: its network is evaluated on `evaluate.benchmarks` too.
+        benchmarks: its network is evaluated on the pairs of `evaluate.benchmarks` too.
         before: so is the network that it starts from.
     """
 
@@ -41,7 +41,7 @@ class Cell:
     @property
     def wanted_benchmarks(self) -> tuple[str, ...]:
         evaluate = self.config.evaluate
-        return tuple(evaluate.benchmarks) if self.benchmarks and evaluate is not None else ()
+        return tuple(evaluate.pair_benchmarks) if self.benchmarks and evaluate is not None else ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from octoscale.evaluate.comparison import CROSS_QUALITY
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.report import before_and_after_lines, draw_roc_panel
-from octoscale.evaluate.style import BEFORE, DASHES, INK, shades, tidy
+from octoscale.evaluate.style import BEFORE, DASHES, INK, save, shades, tidy
 from octoscale.reproduce.margins import shown
 
 # Okabe and Ito's, darkened where thin lines on white need it; and marks, so that no line depends on its colour.
@@ -60,7 +60,7 @@ def draw_figure2(sets: Mapping[str, Pair], path: Path, resolutions: Sequence[int
     for row in panels:
         row[0].set_ylabel("true accept rate", color=INK)
     figure.legend(handles=before_and_after_lines(), loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)
-    figure.savefig(path, dpi=_DPI)
+    save(figure, path, dpi=_DPI)
 
 
 def draw_figure3(sets: Mapping[str, Pair], path: Path) -> None:
@@ -94,7 +94,7 @@ def draw_figure3(sets: Mapping[str, Pair], path: Path) -> None:
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, labelcolor=INK
     )
-    figure.savefig(path, dpi=_DPI)
+    save(figure, path, dpi=_DPI)
 
 
 def draw_figure4(
@@ -132,7 +132,7 @@ def draw_figure4(
     axes.set_xlabel(f"margin ({metric})", color=INK)
     axes.set_ylabel("mean 10-fold accuracy, %", color=INK)
     figure.legend(loc="outside lower center", ncols=min(len(accuracies) + 1, 5), frameon=False, labelcolor=INK)
-    figure.savefig(path, dpi=_DPI)
+    save(figure, path, dpi=_DPI)
 
 
 def _draw_bar(axes: Any, left: float, bottom: float, before: float, after: float, color: Any) -> None:

@@ -90,7 +90,9 @@ def look(cell: Cell) -> Found:
 
 def differences(stored: Config, wanted: Config) -> list[str]:
     """What a run was made with and is not wanted now, among what changes its result; relative paths are from here."""
-    old, new = (dict(_flat(config.with_absolute_paths().model_dump(mode="json"))) for config in (stored, wanted))
+    old, new = (
+        dict(_flat(_drawn(config.with_absolute_paths()).model_dump(mode="json"))) for config in (stored, wanted)
+    )
     for one, other in ((old, new), (new, old)):
         # A data set that only one of them has was left out or added; what is lacking is evaluated.
         for key in _only_here(one, other):
@@ -103,6 +105,14 @@ def differences(stored: Config, wanted: Config) -> list[str]:
         if old.get(key) != new.get(key) and not blocks & ignored:
             changed.append(f"{key} was {old.get(key)}, is {new.get(key)}")
     return changed
+
+
+def _drawn(config: Config) -> Config:
+    """Without the templates and galleries, of which nothing is drawn."""
+    if config.evaluate is None:
+        return config
+    evaluate = config.evaluate.model_copy(update={"benchmarks": config.evaluate.pair_benchmarks})
+    return config.model_copy(update={"evaluate": evaluate})
 
 
 def _only_here(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig
 from octoscale.evaluate.evaluation import Verification
@@ -157,15 +158,15 @@ def _check_benchmarks(cells: Sequence[Cell], found: Mapping[str, Found]) -> None
     Raises:
         OctoscaleError: a file is missing or malformed.
     """
-    wanted: dict[str, EvaluateConfig] = {}
+    wanted: dict[str, tuple[EvaluateConfig, StorageConfig]] = {}
     for cell in cells:
         evaluate, there = cell.config.evaluate, found[cell.name]
         for name in (*there.lacking_before, *there.lacking_after):
             assert evaluate is not None
-            wanted[name] = evaluate.on(evaluate.benchmarks[name])
-    for name, settings in wanted.items():
+            wanted[name] = evaluate.on(evaluate.pair_benchmarks[name]), cell.config.storage
+    for name, (settings, storage) in wanted.items():
         try:
-            Verification.load(settings)
+            Verification.load(settings, storage)
         except OctoscaleError as error:
             raise OctoscaleError(f"evaluate.benchmarks.{name}: {error}") from error
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from octoscale.evaluate.comparison import Row, compare
+from octoscale.evaluate.compared_table import Row
+from octoscale.evaluate.comparison import compare
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.reproduce.cells import Cell, Study
 from octoscale.reproduce.found import Found

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from octoscale.build import build_engine, build_network, build_teacher
 from octoscale.checkpoint import CheckpointConfig, Checkpoints, Position
 from octoscale.config import parse_config
 from octoscale.data.storage import Store
@@ -20,7 +21,7 @@ from octoscale.feed import feed, open_data
 from octoscale.journal import read_journal
 from octoscale.models import load, save_weights
 from octoscale.step import training_step
-from octoscale.train import build_engine, build_network, build_teacher, train
+from octoscale.train import train
 from tests.distributed.ranks import loopback, on_ranks
 
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 import yaml
 
+from octoscale.build import build_network
 from octoscale.checkpoint import CheckpointConfig, Checkpoints
 from octoscale.config import parse_config
 from octoscale.distributed.world import World
 from octoscale.evaluate.evaluation import Evaluation, Verification
-from octoscale.train import build_network, train
+from octoscale.train import train
 from octoscale.trained import load_trained
 from tests.distributed.ranks import loopback, on_ranks
 

@@ -101,6 +101,27 @@ def test_absolute_paths_leave_urls_alone(path: Path) -> None:
     assert config.directory == str(Path("runs/x").absolute())
 
 
+def test_further_data_sets_of_every_kind_have_their_places(path: Path) -> None:
+    benchmarks = "{ijbc: {protocol: ijbc, pairs: meta, images: s3://bucket/crops}, pack: {protocol: bin, pairs: a.bin}}"
+    overrides = ["evaluate.pairs=p", "evaluate.images=i", f"evaluate.benchmarks={benchmarks}"]
+
+    config = load_config(path, overrides)
+
+    places = {key: place for key, place in config.local_paths().items() if "benchmarks" in key}
+    assert places == {"evaluate.benchmarks.ijbc.pairs": "meta", "evaluate.benchmarks.pack.pairs": "a.bin"}
+    absolute = config.with_absolute_paths().evaluate
+    assert absolute is not None
+    assert absolute.benchmarks["ijbc"].pairs == str(Path("meta").absolute())
+    for change, message in (
+        ("ijbc.images=null", "evaluate.benchmarks.ijbc.images: Input should be a valid string"),
+        ("pack.align=true", "evaluate.benchmarks.pack: align is for ijbb and ijbc, not for bin"),
+        ("pack.protocol=megaface", "evaluate.benchmarks.pack: protocol is 'megaface', and must be one of lfw, "),
+        ("other=pairs.txt", "evaluate.benchmarks.other: a data set is a block with protocol, pairs and images, not"),
+    ):
+        with pytest.raises(OctoscaleError, match=message):
+            load_config(path, [*overrides, f"evaluate.benchmarks.{change}"])
+
+
 def name_of(shipped: Path) -> str:
     return shipped.relative_to(CONFIGS).as_posix()
 
@@ -127,9 +148,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def settings_of(block: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Each setting's key, and its default as the documentation writes it."""
     for name, field in block.model_fields.items():
-        nested = [kind for kind in (field.annotation, *get_args(field.annotation)) if is_block(kind)]
+        nested = list(blocks_in(field.annotation))
         if nested:
-            yield from settings_of(nested[0], f"{prefix}{name}.")
+            # Of blocks of several kinds the first one's defaults count.
+            yield from {
+                key: default for kind in reversed(nested) for key, default in settings_of(kind, f"{prefix}{name}.")
+            }.items()
         elif field.is_required():
             yield prefix + name, "required"
         else:
@@ -142,8 +166,13 @@ def written(default: object) -> str:
     return "[" + ", ".join(map(str, default)) + "]" if isinstance(default, tuple) else str(default)
 
 
-def is_block(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def blocks_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Those of ``Block``, ``Block | None`` and ``dict[str, Block | Block]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    else:
+        for argument in get_args(annotation):
+            yield from blocks_in(argument)
 
 
 def test_a_password_in_the_endpoint_is_refused_and_not_shown(small_run: SmallRun, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from octoscale.augment import augment
+from octoscale.build import build_engine, build_network, build_teacher
 from octoscale.config import Config, load_config, parse_config
 from octoscale.data.loader import Batch
 from octoscale.data.storage import Store
@@ -20,7 +21,7 @@ from octoscale.journal import read_journal
 from octoscale.loss import octuplet_loss
 from octoscale.models import load, save_weights
 from octoscale.step import StepResult, draw_resolutions, training_step
-from octoscale.train import build_engine, build_network, build_teacher, train
+from octoscale.train import train
 from tests.conftest import SmallRun
 
 

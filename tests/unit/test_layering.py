@@ -13,6 +13,7 @@ LAYERS = [
     ["quickstart", "doctor", "reproduce"],
     ["orchestrate", "report"],
     ["train", "showcase", "noise", "top"],
+    ["build"],
     ["trained"],
     ["results", "resume", "journal", "feed", "geometry"],
     ["measured"],

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from octoscale.build import build_engine, build_network
 from octoscale.checkpoint import CheckpointConfig, Checkpoints, Position
 from octoscale.config import Config, parse_config
 from octoscale.data.index import Index
@@ -13,7 +14,6 @@ from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.resume import resume, run_record
 from octoscale.telemetry.metrics import Metrics
-from octoscale.train import build_engine, build_network
 from tests.conftest import SmallRun
 
 

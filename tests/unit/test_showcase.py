@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 import octoscale.showcase
+from octoscale.build import build_network
 from octoscale.config import parse_config
 from octoscale.distributed.world import World
 from octoscale.loss import TERMS
 from octoscale.showcase import draw_an_octuplet
-from octoscale.train import build_network
 from tests.conftest import SmallRun
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import octoscale.step
 from octoscale.augment import augment
+from octoscale.build import build_engine, build_network
 from octoscale.config import Config, parse_config
 from octoscale.data.loader import Batch
 from octoscale.degrade import degrade
@@ -19,7 +20,6 @@ from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.models import FaceNetwork
 from octoscale.step import StepResult, draw_resolutions, training_step
-from octoscale.train import build_engine, build_network
 from tests.conftest import SmallRun
 
 

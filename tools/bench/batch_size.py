@@ -17,7 +17,7 @@ from support.recipe_runs import Bench, add_bench_arguments, printed
 
 BATCH_SIZES = (64, 128, 256, 512, 1024, 2048)
 IMAGES = 8192
-STEPS = 16
+STEPS = 4
 MICRO_BATCH_SIZE = 64
 
 

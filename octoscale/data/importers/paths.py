@@ -2,7 +2,8 @@
 
 import posixpath
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 
@@ -29,7 +30,7 @@ def name_below(root: Store, path: str, where: str) -> str:
     return name
 
 
-def store_and_name(url: str) -> tuple[Store, str]:
-    """The folder of a file's URL, and its name there."""
+def store_and_name(url: str, storage: StorageConfig = DEFAULT) -> tuple[Store, str]:
+    """The folder of a file's URL, reached by `storage`, and its name there."""
     folder, slash, name = url.rpartition("/")
-    return Store(folder or (slash or ".")), name
+    return Store(folder or (slash or "."), storage), name

@@ -11,22 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import without_suffix
 from octoscale.evaluate.protocols.matlab import read_matlab
 from octoscale.evaluate.protocols.pairs import Listed, Pairs, collect
 
 
-def read_agedb(path: str) -> Pairs:
+def read_agedb(path: str, storage: StorageConfig = DEFAULT) -> Pairs:
     """Read AgeDB's protocol file.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, or is built differently; SciPy is missing.
     """
-    splits = read_matlab(path, "splits")["splits"]
+    splits = read_matlab(path, "splits", storage=storage)["splits"]
     listed, folds = [], []
     for fold, split in enumerate(splits.ravel()):
         try:

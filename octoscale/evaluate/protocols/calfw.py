@@ -8,23 +8,26 @@ No fold of the impostor pairs is published. As in other implementations the firs
 fold, and so on: 300 + 300 of 3,000 + 3,000; CALFW's own folds of the genuine pairs are the same.
 """
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import without_suffix
 from octoscale.evaluate.protocols.pairs import Listed, Pairs, collect
 from octoscale.evaluate.protocols.text import read_lines, two_by_two
 
 
-def read_calfw(path: str) -> Pairs:
+def read_calfw(path: str, storage: StorageConfig = DEFAULT) -> Pairs:
     """Read a list of pairs in the form of CALFW and CPLFW.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, or a line is malformed: its number and what was expected.
     """
     listed = []
-    for number, *both in two_by_two(read_lines(path), path):
+    for number, *both in two_by_two(read_lines(path, storage), path):
         (first, label), (second, other) = (_read_line(path, number + k, line) for k, line in enumerate(both))
         where = f"line {number} of {path}"
         if label != other:

@@ -9,27 +9,29 @@ profile one for FP. An image is known by the last three parts of its path, ``PER
 from pathlib import PurePosixPath
 from typing import Literal
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import without_suffix
 from octoscale.evaluate.protocols.pairs import Listed, Pairs, collect
 from octoscale.evaluate.protocols.text import read_lines
 
 
-def read_cfp(folder: str, kind: Literal["FF", "FP"]) -> Pairs:
+def read_cfp(folder: str, kind: Literal["FF", "FP"], storage: StorageConfig = DEFAULT) -> Pairs:
     """Read CFP's pairs; within a fold the genuine ones come first.
 
     Args:
         folder: ``Protocol``, a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: no folds, a file cannot be read, or a line is malformed: its number and what was expected.
     """
     folder = folder.rstrip("/")
-    frontal = _read_images(f"{folder}/Pair_list_F.txt")
-    others = frontal if kind == "FF" else _read_images(f"{folder}/Pair_list_P.txt")
+    frontal = _read_images(f"{folder}/Pair_list_F.txt", storage)
+    others = frontal if kind == "FF" else _read_images(f"{folder}/Pair_list_P.txt", storage)
     found = sorted(
-        {PurePosixPath(path).parts[2] for path in Store(folder).list(f"Split/{kind}") if path.count("/") > 2}
+        {PurePosixPath(path).parts[2] for path in Store(folder, storage).list(f"Split/{kind}") if path.count("/") > 2}
     )
     if len(found) < 2:
         raise OctoscaleError(
@@ -42,16 +44,16 @@ def read_cfp(folder: str, kind: Literal["FF", "FP"]) -> Pairs:
             path = f"{folder}/Split/{kind}/{name}/{file}"
             pairs = [
                 _read_pair(line, f"line {number} of {path}", frontal, others, same)
-                for number, line in enumerate(read_lines(path), start=1)
+                for number, line in enumerate(read_lines(path, storage), start=1)
             ]
             listed += pairs
             folds += [fold] * len(pairs)
     return collect(listed, f"{folder}/Split/{kind}", folds)
 
 
-def _read_images(path: str) -> dict[int, str]:
+def _read_images(path: str, storage: StorageConfig) -> dict[int, str]:
     images = {}
-    for line_number, line in enumerate(read_lines(path), start=1):
+    for line_number, line in enumerate(read_lines(path, storage), start=1):
         match line.split():
             case [number, image] if number.isdecimal() and image.count("/") >= 2:
                 images[int(number)] = without_suffix("/".join(PurePosixPath(image).parts[-3:]))

@@ -5,20 +5,22 @@ TinyFace's ``Testing_Set``: ``gallery_match_img_ID_pairs.mat`` (``gallery_set``,
 ``Probe`` and whom they show; every image of ``Gallery_Distractor`` is somebody else.
 
 Any other set is a table ``IMAGE, IDENTITY, ROLE`` with the roles gallery, probe and distractor (whose identity is left
-empty). A probe whose identity is not in the gallery has no mate; TinyFace has none of these.
+empty), perhaps with a heading; commas, tabs or spaces divide it. A probe whose identity is not in the gallery has no
+mate; TinyFace has none of these.
 """
 
-import csv
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.protocols.images import found_below, without_suffix
+from octoscale.evaluate.protocols.images import images_below, without_suffix
 from octoscale.evaluate.protocols.matlab import read_matlab
-from octoscale.evaluate.protocols.text import read_lines
+from octoscale.evaluate.protocols.text import fields_of, read_lines
 
 DISTRACTOR = -1
 
@@ -34,64 +36,79 @@ class Gallery:
     probe_identity: NDArray[np.int64]  # [p]
 
 
-def read_tinyface(folder: str, images: str) -> Gallery:
+def read_tinyface(folder: str, images: str, storage: StorageConfig = DEFAULT) -> Gallery:
     """Read TinyFace's protocol.
 
     Args:
         folder: ``Testing_Set`` with the two ``.mat`` files, a local path or URL.
         images: the folder of ``Gallery_Match``, ``Probe`` and ``Gallery_Distractor``, as aligned crops.
+        storage: how both are reached.
 
     Raises:
         OctoscaleError: a file cannot be read or is built differently; there are no distractors; SciPy is missing.
     """
     folder = folder.rstrip("/")
     rows = [
-        *_read_names(f"{folder}/gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match"),
-        *_read_names(f"{folder}/probe_img_ID_pairs.mat", "probe", "Probe"),
+        *_read_names(f"{folder}/gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match", storage),
+        *_read_names(f"{folder}/probe_img_ID_pairs.mat", "probe", "Probe", storage),
     ]
-    distractors = sorted(found_below(Store(images), "Gallery_Distractor"))
+    distractors = images_below(Store(images, storage), "Gallery_Distractor")
     if not distractors:
         raise OctoscaleError(f"{images} has no images in Gallery_Distractor; TinyFace's gallery takes them")
-    return _collect([*rows, *((name, "", "distractor") for name in distractors)], folder)
+    return _collect([*rows, *((without_suffix(path), "", "distractor") for path in distractors)], folder)
 
 
-def read_roles(path: str) -> Gallery:
+def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
     """Read a table of images, identities and roles.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, a line is malformed, or there is no gallery or no probe.
     """
     rows: list[tuple[str, str, str]] = []
-    for number, fields in enumerate(csv.reader(read_lines(path)), start=1):
-        match [field.strip() for field in fields]:
+    for number, line in enumerate(read_lines(path, storage), start=1):
+        where = f"line {number} of {path}"
+        *names, role = fields_of(line, where) or [""]
+        match [*names, role.lower()]:
             case [image, identity, ("gallery" | "probe") as role] if image and identity:
                 rows.append((without_suffix(image), identity, role))
-            case [image, _, "distractor" as role] if image:
+            case [image, _, "distractor" as role] | [image, "distractor" as role] if image:
                 rows.append((without_suffix(image), "", role))
-            case [_, _, _] if number == 1:
-                pass  # a heading
+            case [_, _, "role" | "split" | "set" | "part"] if number == 1:
+                pass  # a heading; any other word may be a mistyped role
             case _:
                 raise OctoscaleError(
-                    f"line {number} of {path} is {','.join(fields)!r}; expected IMAGE, IDENTITY, and gallery, probe or "
-                    "distractor"
+                    f"{where} is {line!r}; expected IMAGE, IDENTITY, and gallery, probe or distractor; or on line 1 a "
+                    "heading, its third word role"
                 )
     return _collect(rows, path)
 
 
-def _read_names(path: str, kind: str, folder: str) -> list[tuple[str, str, str]]:
-    values = read_matlab(path, f"{kind}_set", f"{kind}_ids")
+def _read_names(path: str, kind: str, folder: str, storage: StorageConfig) -> list[tuple[str, str, str]]:
+    values = read_matlab(path, f"{kind}_set", f"{kind}_ids", storage=storage)
     names, identities = values[f"{kind}_set"].ravel(), values[f"{kind}_ids"].ravel()
     if len(names) != len(identities):
         raise OctoscaleError(f"{path} has {len(names)} images and {len(identities)} identities")
-    # A cell is an array of one text.
-    texts = (str(np.asarray(name).ravel()[0]) for name in names)
-    return [
-        (f"{folder}/{without_suffix(text)}", str(int(identity)), kind)
-        for text, identity in zip(texts, identities, strict=True)
-    ]
+    rows = []
+    for number, (name, identity) in enumerate(zip(names, identities, strict=True), start=1):
+        text, value = _only(name), _only(identity)
+        if not isinstance(text, str) or not text:
+            raise OctoscaleError(f"entry {number} of {kind}_set in {path} is {text!r}; expected an image's name")
+        if not isinstance(value, int | float) or not float(value).is_integer():
+            raise OctoscaleError(f"entry {number} of {kind}_ids in {path} is {value!r}; expected a whole number")
+        rows.append((f"{folder}/{without_suffix(text)}", str(int(value)), kind))
+    return rows
+
+
+def _only(cell: Any) -> Any:
+    """What is in a cell, an array of one value; None where it is not one."""
+    values = np.asarray(cell).ravel()
+    return (
+        values[0].item() if len(values) == 1 and hasattr(values[0], "item") else values[0] if len(values) == 1 else None
+    )
 
 
 def _collect(rows: list[tuple[str, str, str]], source: str) -> Gallery:

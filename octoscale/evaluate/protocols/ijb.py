@@ -7,16 +7,21 @@ begin with ``ijbb``. NIST's own CSV files are another form and are not read.
 """
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import without_suffix
 from octoscale.evaluate.protocols.text import read_lines
+
+# A number of a template or medium, at most: what int64 holds.
+_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -38,30 +43,33 @@ class Templates:
         return int(self.template.max()) + 1
 
 
-def read_ijb(folder: str, name: Literal["ijbb", "ijbc"]) -> Templates:
+def read_ijb(folder: str, name: Literal["ijbb", "ijbc"], storage: StorageConfig = DEFAULT) -> Templates:
     """Read the protocol.
 
     Args:
         folder: ``meta``, a local path or URL. The file of landmarks may be absent.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: a file cannot be read, or a line is malformed; a pair of templates without images.
     """
     folder = folder.rstrip("/")
     path = f"{folder}/{name}_face_tid_mid.txt"
-    rows = [_read_face(line, f"line {number} of {path}") for number, line in enumerate(read_lines(path), start=1)]
+    rows = [
+        _read_face(line, f"line {number} of {path}") for number, line in enumerate(read_lines(path, storage), start=1)
+    ]
     if not rows:
         raise OctoscaleError(f"{path} lists no images")
     images, templates, media = zip(*rows, strict=True)
     numbers, template_of = np.unique(np.array(templates), return_inverse=True)
     # A medium in two templates is pooled in each: [2, media] ─▶ one row per template and medium
     (template, _), medium_of = np.unique(np.stack([template_of, np.array(media)]), axis=1, return_inverse=True)
-    first, second, same = _read_pairs(f"{folder}/{name}_template_pair_label.txt")
+    first, second, same = _read_pairs(f"{folder}/{name}_template_pair_label.txt", storage)
     for side in (first, second):
         unknown = np.setdiff1d(side, numbers)
         if len(unknown):
             raise OctoscaleError(f"{folder}: template {unknown[0]} is in a pair, but {path} has no image of it")
-    landmarks, scores = _read_landmarks(folder, f"{name}_name_5pts_score.txt", images)
+    landmarks, scores = _read_landmarks(folder, f"{name}_name_5pts_score.txt", images, storage)
     return Templates(
         images, medium_of.ravel().astype(np.int64), template.astype(np.int64),
         np.searchsorted(numbers, first), np.searchsorted(numbers, second), same, landmarks, scores,
@@ -70,37 +78,46 @@ def read_ijb(folder: str, name: Literal["ijbb", "ijbc"]) -> Templates:
 
 def _read_face(line: str, where: str) -> tuple[str, int, int]:
     match line.split():
-        case [image, template, media] if template.isdecimal() and media.isdecimal():
+        case [image, template, media] if all(text.isdecimal() and len(text) <= _DIGITS for text in (template, media)):
             return without_suffix(image), int(template), int(media)
     raise OctoscaleError(f"{where} is {line!r}; expected 'IMAGE TEMPLATE MEDIA'")
 
 
-def _read_pairs(path: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    lines = read_lines(path)  # 16 million in IJB-C
+def _read_pairs(path: str, storage: StorageConfig) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    lines = read_lines(path, storage)  # 16 million in IJB-C
+    if not lines:
+        raise OctoscaleError(f"{path} lists no pairs of templates")
     try:
         pairs = np.loadtxt(io.StringIO("\n".join(lines)), dtype=np.int64, ndmin=2)
     except ValueError as error:
         raise OctoscaleError(f"{path} is not a list of 'TEMPLATE TEMPLATE LABEL': {error}") from error
     if pairs.shape[1:] != (3,):
         raise OctoscaleError(f"{path} has {pairs.shape[1]} numbers a line; expected 'TEMPLATE TEMPLATE LABEL'")
+    strange = np.flatnonzero((pairs[:, 2] != 0) & (pairs[:, 2] != 1))
+    if len(strange):
+        raise OctoscaleError(f"pair {strange[0] + 1} of {path} has the label {pairs[strange[0], 2]}; expected 1 or 0")
     return pairs[:, 0], pairs[:, 1], pairs[:, 2] == 1
 
 
 def _read_landmarks(
-    folder: str, name: str, images: tuple[str, ...]
+    folder: str, name: str, images: tuple[str, ...], storage: StorageConfig
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | tuple[None, None]:
-    if not Store(folder).exists(name):
+    if not Store(folder, storage).exists(name):
         return None, None
     numbers = []
-    lines = read_lines(f"{folder}/{name}")
+    lines = read_lines(f"{folder}/{name}", storage)
     for number, (line, image) in enumerate(zip(lines, images, strict=False), start=1):
-        listed, *fields = line.split()
-        if without_suffix(listed) != image or len(fields) != 11:
+        listed, *fields = line.split() or [""]
+        try:
+            values = [float(field) for field in fields]
+        except ValueError:
+            values = []
+        if without_suffix(listed) != image or len(values) != 11 or not all(map(math.isfinite, values)):
             raise OctoscaleError(
                 f"line {number} of {folder}/{name} is {line!r}; expected {image}, ten numbers and a score"
             )
-        numbers.append([float(field) for field in fields])
+        numbers.append(values)
     if len(lines) != len(images):
         raise OctoscaleError(f"{folder}/{name} has {len(lines):,} lines for {len(images):,} images")
-    values = np.array(numbers)
-    return values[:, :10].reshape(-1, 5, 2), values[:, 10]
+    table = np.array(numbers)
+    return table[:, :10].reshape(-1, 5, 2), table[:, 10]

@@ -1,5 +1,6 @@
 """The images of a protocol: found by their names without suffix, decoded, stacked."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from octoscale.data.decode import decode_image
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.pairs import Pairs
 
@@ -22,35 +24,60 @@ def without_suffix(name: str) -> str:
     return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
 
 
-def found_below(store: Store, folder: str = "") -> dict[str, str]:
-    """Every image below `folder` by its name without a suffix, both relative to `store`."""
-    return {without_suffix(path): path for path in store.list(folder) if PurePosixPath(path).suffix.lower() in SUFFIXES}
+def images_below(store: Store, folder: str = "") -> list[str]:
+    """The path of every image below `folder`, sorted; both relative to `store`."""
+    return sorted(path for path in store.list(folder) if PurePosixPath(path).suffix.lower() in SUFFIXES)
 
 
-def load_images(pairs: Pairs, directory: str) -> Tensor:
+def look_up(names: Sequence[str], store: Store) -> list[str | None]:
+    """Where images are in `store`, by their names without a suffix; None: nowhere.
+
+    Accents count the same whether they are letters of their own or not: files unpacked on a Mac have them so.
+
+    Raises:
+        OctoscaleError: two files have one of the names.
+    """
+    found: dict[str, list[str]] = {}
+    for path in images_below(store):
+        found.setdefault(_composed(without_suffix(path)), []).append(path)
+    places: list[str | None] = []
+    for name in names:
+        paths = found.get(_composed(name), [])
+        if len(paths) > 1:
+            raise OctoscaleError(f"{store.url} has {' and '.join(paths)}: two images for {name}; remove all but one")
+        places.append(paths[0] if paths else None)
+    return places
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def load_images(pairs: Pairs, directory: str, storage: StorageConfig = DEFAULT) -> Tensor:
     """Read and decode the m distinct images of `pairs`.
 
     Args:
         directory: the folder that the names are relative to (.jpg, .jpeg, .png or .webp), a local path or URL.
+        storage: how it is reached.
 
     Returns:
         uint8 [m, 3, size, size], RGB.
 
     Raises:
-        OctoscaleError: an image is missing (the pair that needs it is named), damaged, not square, or of
+        OctoscaleError: an image is missing (the pair that needs it is named), there twice, damaged, not square, or of
             another size than the first.
     """
-    store = Store(directory)
-    found = found_below(store)
-    for row, image in enumerate(pairs.images):
-        if image not in found:
+    store = Store(directory, storage)
+    paths = []
+    for row, (image, path) in enumerate(zip(pairs.images, look_up(pairs.images, store), strict=True)):
+        if path is None:
             pair = int(np.flatnonzero((pairs.first == row) | (pairs.second == row))[0])
             raise OctoscaleError(
                 f"{directory} has no {image} ({', '.join(SUFFIXES)}); {pairs.where[pair]} needs it: "
                 f"{pairs.images[pairs.first[pair]]} and {pairs.images[pairs.second[pair]]}"
             )
-    names = [found[image] for image in pairs.images]
-    return stack(names, store.read_many(names), directory)
+        paths.append(path)
+    return stack(paths, store.read_many(paths), directory)
 
 
 def stack(names: Sequence[str], encoded: Iterable[bytes], source: str) -> Tensor:

@@ -1,27 +1,31 @@
 """insightface's packs ``lfw.bin``, ``agedb_30.bin``, ``cfp_fp.bin`` …: a pickle of images and labels.
 
-The pickle is (images, labels): 2 n encoded images, two for each pair, as bytes or as uint8 arrays, and n booleans,
-true for genuine pairs. Folds are ten consecutive parts. A pickle can run any program when it is read, so what is in it
-is limited to these types: nothing of it is looked up by name, not even NumPy's own classes.
+The pickle is (images, labels): 2 n encoded images, two for each pair, as bytes or as uint8 arrays, and n booleans, or
+1 and 0, true for genuine pairs. Folds are ten consecutive parts. A pickle can run any program when it is read, so what
+is in it is limited to these types: nothing of it is looked up by name, not even NumPy's own classes.
 """
 
 import io
 import pickle
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from octoscale.data.importers.paths import store_and_name
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import stack
 from octoscale.evaluate.protocols.pairs import FOLDS, Listed, Pairs, collect, contiguous_folds
 
 
-def read_pack(path: str) -> tuple[Pairs, Tensor]:
+def read_pack(path: str, storage: StorageConfig = DEFAULT) -> tuple[Pairs, Tensor]:
     """Read a pack. An image that is in it several times is kept once.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Returns:
         The pairs, and uint8 [m, 3, size, size], RGB.
@@ -29,7 +33,7 @@ def read_pack(path: str) -> tuple[Pairs, Tensor]:
     Raises:
         OctoscaleError: the file cannot be read, holds anything else than images and labels, or an image is damaged.
     """
-    store, name = store_and_name(path)
+    store, name = store_and_name(path, storage)
     images, labels = _checked(_unpickled(store.read(name), path), path)
     distinct: dict[bytes, str] = {}
     # Named by the place where it comes up first.
@@ -43,31 +47,43 @@ def read_pack(path: str) -> tuple[Pairs, Tensor]:
     return pairs, stack(pairs.images, distinct, path)
 
 
+# Little-endian, as all of today's machines write them.
+_DTYPES = ("b1", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
+
+
 class _Dtype:
-    """Stands in for numpy.dtype: its name is all that counts."""
+    """Stands in for numpy.dtype: its name and byte order are all that counts."""
+
+    order = "|"
 
     def __init__(self, name: str | bytes, *_: Any) -> None:
-        self.name = name.decode() if isinstance(name, bytes) else name
+        text = name.decode() if isinstance(name, bytes) else name
+        self.name = {"bool": "b1", "uint8": "u1"}.get(text, text.lstrip("|<"))
 
-    def __setstate__(self, state: Any) -> None:
-        pass
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1]
+        self.order = order.decode() if isinstance(order, bytes) else order
 
 
 class _Array:
-    """Stands in for numpy.ndarray: the bytes of a uint8 or bool vector."""
+    """Stands in for numpy.ndarray: a vector of booleans or whole numbers."""
 
     data = b""
+    dtype = "u1"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, _, data = state
         self.fill(data, dtype, shape)
 
     def fill(self, data: Any, dtype: Any, shape: Any) -> "_Array":
-        vector = isinstance(dtype, _Dtype) and dtype.name in ("u1", "uint8", "|u1", "b1", "bool", "|b1")
-        if not vector or not isinstance(data, bytes | bytearray) or len(shape) != 1:
-            raise pickle.UnpicklingError("an array that is no vector of uint8")
-        self.data = bytes(data)
+        known = isinstance(dtype, _Dtype) and dtype.name in _DTYPES and dtype.order in ("|", "<")
+        if not known or not isinstance(data, bytes | bytearray) or len(shape) != 1:
+            raise pickle.UnpicklingError("an array that is no vector of booleans or whole numbers")
+        self.data, self.dtype = bytes(data), dtype.name
         return self
+
+    def numbers(self) -> list[int]:
+        return [int(value) for value in np.frombuffer(self.data, f"<{self.dtype}")]
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -82,7 +98,7 @@ _NUMPY = {
     "dtype": _Dtype,
     "_reconstruct": lambda *_: _Array(),
     "_frombuffer": lambda data, dtype, shape, _: _Array().fill(data, dtype, shape),
-    "scalar": lambda dtype, data: bool(_Array().fill(data, dtype, (1,)).data[0]),
+    "scalar": lambda dtype, data: _Array().fill(data, dtype, (1,)).numbers()[0],
 }
 
 
@@ -110,13 +126,13 @@ def _unpickled(data: bytes, path: str) -> Any:
 
 def _checked(value: Any, path: str) -> tuple[list[bytes], list[bool]]:
     match value:
-        case [list() as images, list() | _Array() as labels]:
+        case [list() | tuple() as images, list() | tuple() | _Array() as labels]:
             pass
         case _:
             raise OctoscaleError(f"{path} is not a pack: expected (images, labels), two lists")
     if isinstance(labels, _Array):
-        labels = [bool(label) for label in labels.data]
-    encoded = [image.data if isinstance(image, _Array) else image for image in images]
+        labels = labels.numbers()
+    encoded = [image.data if isinstance(image, _Array) and image.dtype == "u1" else image for image in images]
     for place, image in enumerate(encoded):
         if not isinstance(image, bytes):
             raise OctoscaleError(f"image {place} of {path} is of type {type(image).__name__}; expected bytes or uint8")

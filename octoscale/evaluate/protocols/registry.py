@@ -1,10 +1,11 @@
 """Which protocol is read by what."""
 
 from collections.abc import Callable
-from functools import partial
 
 from torch import Tensor
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.evaluate.config import DataSet
 from octoscale.evaluate.protocols.agedb import read_agedb
 from octoscale.evaluate.protocols.calfw import read_calfw
@@ -17,27 +18,30 @@ from octoscale.evaluate.protocols.sllfw import read_sllfw
 from octoscale.evaluate.protocols.table import read_table
 
 # All that name files in a folder; a pack ("bin") holds its images itself.
-_LISTS: dict[str, Callable[[str], Pairs]] = {
+_LISTS: dict[str, Callable[[str, StorageConfig], Pairs]] = {
     "lfw": read_lfw,
     "xqlfw": read_lfw,
     "calfw": read_calfw,
     "cplfw": read_calfw,
     "sllfw": read_sllfw,
     "agedb_30": read_agedb,
-    "cfp_ff": partial(read_cfp, kind="FF"),
-    "cfp_fp": partial(read_cfp, kind="FP"),
+    "cfp_ff": lambda path, storage: read_cfp(path, "FF", storage),
+    "cfp_fp": lambda path, storage: read_cfp(path, "FP", storage),
     "csv": read_table,
 }
 
 
-def load_pairs(data: DataSet) -> tuple[Pairs, Tensor]:
+def load_pairs(data: DataSet, storage: StorageConfig = DEFAULT) -> tuple[Pairs, Tensor]:
     """The pairs of a data set, and their m distinct images, uint8 [m, 3, size, size].
+
+    Args:
+        storage: how both are reached.
 
     Raises:
         OctoscaleError: a file is missing or malformed.
     """
     if data.protocol == "bin":
-        return read_pack(data.pairs)
-    pairs = _LISTS[data.protocol](data.pairs)
+        return read_pack(data.pairs, storage)
+    pairs = _LISTS[data.protocol](data.pairs, storage)
     assert data.images is not None
-    return pairs, load_images(pairs, data.images)
+    return pairs, load_images(pairs, data.images, storage)

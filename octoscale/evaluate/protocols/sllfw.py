@@ -8,23 +8,26 @@ so found lacks one kind of pair, the two kinds are taken in turn, as in CALFW.
 
 import numpy as np
 
+from octoscale.data.storage import DEFAULT
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.protocols.images import without_suffix
 from octoscale.evaluate.protocols.pairs import FOLDS, Listed, Pairs, collect, contiguous_folds
 from octoscale.evaluate.protocols.text import read_lines, two_by_two
 
 
-def read_sllfw(path: str) -> Pairs:
+def read_sllfw(path: str, storage: StorageConfig = DEFAULT) -> Pairs:
     """Read a list of pairs in SLLFW's form.
 
     Args:
         path: a local path or URL.
+        storage: how it is reached.
 
     Raises:
         OctoscaleError: the file cannot be read, or a line is malformed: its number and what was expected.
     """
     listed = []
-    for number, *both in two_by_two(read_lines(path), path):
+    for number, *both in two_by_two(read_lines(path, storage), path):
         (first, name), (second, other) = (_read_line(path, number + k, line) for k, line in enumerate(both))
         listed.append(Listed(first, second, name == other, f"line {number} of {path}"))
     fold = contiguous_folds(len(listed))

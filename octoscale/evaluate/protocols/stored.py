@@ -10,33 +10,46 @@ from torch import Tensor
 
 from octoscale.data.align import ALIGNED_SIZE, align
 from octoscale.data.decode import decode_image
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.protocols.images import found_below, stack
+from octoscale.evaluate.protocols.images import look_up, stack
 
 
 class StoredImages:
     """m images of a folder, as `octoscale.evaluate.embedding.Images`.
 
     Args:
-        names: without a suffix, below `directory`.
-        directory: a local path or URL.
+        paths: of the images in `store`.
         landmarks: float [m, 5, 2] in pixels; the images are aligned by them. None: they are aligned crops.
-
-    Raises:
-        OctoscaleError: an image is missing.
     """
 
-    def __init__(self, names: Sequence[str], directory: str, landmarks: NDArray[np.floating] | None = None) -> None:
-        self._store = Store(directory)
-        found = found_below(self._store)
-        missing = [name for name in names if name not in found]
+    def __init__(self, paths: Sequence[str], store: Store, landmarks: NDArray[np.floating] | None = None) -> None:
+        self._paths = paths
+        self._store = store
+        self._landmarks = landmarks
+
+    @classmethod
+    def named(
+        cls,
+        names: Sequence[str],
+        directory: str,
+        landmarks: NDArray[np.floating] | None = None,
+        storage: StorageConfig = DEFAULT,
+    ) -> "StoredImages":
+        """The images of these names, without a suffix, below `directory`, a local path or URL.
+
+        Raises:
+            OctoscaleError: an image is missing, or there twice.
+        """
+        store = Store(directory, storage)
+        found = look_up(names, store)
+        missing = [name for name, path in zip(names, found, strict=True) if path is None]
         if missing:
             raise OctoscaleError(
                 f"{directory} lacks {len(missing):,} of {len(names):,} images; the first: {missing[0]}"
             )
-        self._paths = [found[name] for name in names]
-        self._landmarks = landmarks
+        return cls([path for path in found if path is not None], store, landmarks)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -56,5 +69,14 @@ class StoredImages:
         encoded = self._store.read_many(paths)
         if self._landmarks is None:
             return stack(paths, encoded, self._store.url)
-        aligned = [align(decode_image(data), self._landmarks[row]) for row, data in zip(rows, encoded, strict=True)]
+        aligned = [
+            self._aligned(path, data, self._landmarks[row])
+            for path, data, row in zip(paths, encoded, rows, strict=True)
+        ]
         return torch.from_numpy(np.stack(aligned)).permute(0, 3, 1, 2)
+
+    def _aligned(self, path: str, data: bytes, landmarks: NDArray[np.floating]) -> NDArray[np.uint8]:
+        try:
+            return align(decode_image(data), landmarks)
+        except OctoscaleError as error:
+            raise OctoscaleError(f"cannot align {path} in {self._store.url}: {error}") from error

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import yaml
+from PIL import Image
 
 from octoscale.distributed.world import World
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.export import embed_folder
+from octoscale.evaluate.identification import IdentificationEvaluation
+from octoscale.evaluate.templates import TemplateEvaluation
 from octoscale.trained import load_trained
 from tests.conftest import SmallRun
 from tests.unit.commands import Octoscale, refused
@@ -97,9 +101,9 @@ def test_pairs_may_be_given_in_another_form(call: Octoscale, config: Path, tmp_p
     assert (found.protocol, found.flip, found.resolutions) == ("csv", True, (14,))
 
 
-def test_galleries_and_templates_are_evaluated_too(
-    call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def sets(drawn_faces: Path, tmp_path: Path) -> dict[str, Any]:
+    """The first image of each face in a gallery, the others probes; and a template for each, of one medium each."""
     faces = sorted(path.relative_to(drawn_faces / "verify") for path in (drawn_faces / "verify").rglob("*.jpg"))
     roles = tmp_path / "roles.csv"
     people = {path: str(path.parent) for path in faces}
@@ -109,28 +113,82 @@ def test_galleries_and_templates_are_evaluated_too(
         lines.append(f"{path},{person},{'probe' if person in seen else 'gallery'}\n")
         seen.add(person)
     roles.write_text("".join(lines))
-    common: list[Any] = ["--images", drawn_faces / "verify", "--scores", tmp_path / "out.json"]
-
-    answer = call("evaluate", config, "--protocol", "identification", "--pairs", roles, "--resolution", 7, *common)
-
-    assert answer.code == 0, answer
-    (found,) = json.loads((tmp_path / "out.json").read_text())
-    assert (found["gallery"], found["mated_probes"], found["resolution"]) == (20, 40, 7)
-    assert 0 <= found["rank"]["1"] <= found["rank"]["20"] <= 1
-
     (tmp_path / "ijbc_face_tid_mid.txt").write_text(
         "".join(f"{path} {1 + list(seen).index(person)} {row}\n" for row, (path, person) in enumerate(people.items()))
     )
     (tmp_path / "ijbc_template_pair_label.txt").write_text("1 1 1\n2 2 1\n1 2 0\n2 3 0\n")
-    answer = call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path, *common)
+    images = str(drawn_faces / "verify")
+    return {
+        "people": {"protocol": "identification", "pairs": str(roles), "images": images},
+        "templates": {"protocol": "ijbc", "pairs": str(tmp_path), "images": images, "resolutions": [7, 32]},
+    }
+
+
+def test_galleries_and_templates_are_evaluated_too(
+    call: Octoscale, config: Path, sets: dict[str, Any], tmp_path: Path
+) -> None:
+    def given(name: str) -> list[str]:
+        return [part for key in ("protocol", "pairs", "images") for part in (f"--{key}", sets[name][key])]
+
+    gallery, templates, scores = given("people"), given("templates"), tmp_path / "out.json"
+
+    answer = call("evaluate", config, *gallery, "--resolution", 7, "--scores", scores)
+
     assert answer.code == 0, answer
-    (found,) = json.loads((tmp_path / "out.json").read_text())
-    assert (found["templates"], found["images"], found["resolution"]) == (20, 60, None)
-    assert found["area_under_curve"] == 1.0
-    refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path, *common, "--align"), "5pts_score.txt")
-    refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path), "takes --pairs")
-    refused(call("evaluate", config, "--protocol", "ijbc", "--pairs", tmp_path, *common, "--keep"), "leave them out")
-    refused(call("evaluate", config, "--align"), "--align is for --protocol ijbb and ijbc")
+    assert "40 probes with a mate, 0 without" in " ".join(answer.out.split())
+    found = IdentificationEvaluation.from_json(scores.read_text())
+    assert (found.gallery, found.mated_probes, list(found.scores)) == (20, 40, [7])
+    assert 0 <= found.scores[7].rank[1] <= found.scores[7].rank[20] <= 1
+
+    answer = call("evaluate", config, *templates, "--scores", scores, "--keep", "--figures", tmp_path)
+    assert answer.code == 0, answer
+    verified = TemplateEvaluation.from_json(scores.read_text())
+    assert (verified.templates, verified.images, list(verified.scores)) == (20, 60, [None])
+    assert verified.scores[None].area_under_curve == 1.0
+    assert (tmp_path / "roc.png").is_file()
+    kept = (tmp_path / "run/benchmarks/ijbc/00000000.json").read_text()
+    assert TemplateEvaluation.from_json(kept) == verified
+    refused(call("evaluate", config, *templates, "--align"), "5pts_score.txt")
+    refused(call("evaluate", config, *templates[:4]), "takes --pairs")
+    refused(call("evaluate", config, *gallery, "--figures", tmp_path), "identification has no ROC")
+    refused(call("evaluate", config, "--align"), "--align is for ijbb and ijbc, and lfw is lfw")
+
+
+def test_benchmarks_of_every_kind_are_evaluated_kept_and_compared(
+    call: Octoscale, config: Path, sets: dict[str, Any], tmp_path: Path
+) -> None:
+    values = yaml.safe_load(config.read_text())
+    values["evaluate"] |= {
+        "resolutions": [7],
+        "benchmarks": {"table": values["evaluate"]["benchmarks"]["table"], **sets},
+    }
+    config.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    answer = call(
+        "evaluate", config, "--benchmark", "all", "--keep", "--scores", tmp_path / "all.json", "--figures", tmp_path,
+        "--json",
+    )  # fmt: skip
+
+    assert answer.code == 0, answer
+    events = [json.loads(line) for line in answer.out.splitlines()]
+    found = [event for event in events if event["event"] == "scores"]
+    kinds = {"table": "pairs", "people": "identification", "templates": "templates"}
+    assert {event["name"]: event["kind"] for event in found} == kinds
+    assert list(json.loads((tmp_path / "all.json").read_text())) == list(kinds)
+    # A gallery has no ROC.
+    assert {path.name for path in tmp_path.glob("*.png")} == {"roc_table.png", "roc_templates.png"}
+    assert {path.parent.name for path in (tmp_path / "run/benchmarks").glob("*/00000000.json")} == set(kinds)
+
+    tables = json.loads(call("compare", tmp_path / "run", "--json").out)["tables"]
+    titles = [table["title"] for table in tables[2:]]
+    assert titles == ["Templates, % (templates, 7 px)", "Templates, % (templates, 32 px)", "Identification, % (people)"]
+    assert tables[-1]["columns"] == ["rank 1", "rank 5", "rank 10", "rank 20"]
+    texts = {option: call("compare", tmp_path / "run", *option).out for option in ((), ("--markdown",), ("--csv",))}
+    assert all(title in text for title in titles for text in texts.values())
+    rows = list(csv.DictReader(io.StringIO(texts["--csv",])))
+    assert float(rows[-1]["accuracy"]) == tables[-1]["rows"][0]["accuracies"][-1] == 1.0
+    refused(call("evaluate", config, "--benchmark", "all", "--align"), "and table is csv")
+    refused(call("evaluate", config, "--benchmark", "people", "--resolution", 99), "resolutions has 99 px", "32 px")
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
@@ -161,6 +219,24 @@ def test_embedding_refuses_what_it_cannot_do(call: Octoscale, config: Path, draw
     refused(
         call("embed", drawn_faces / "verify", tmp_path / "x.npz", *own, "--resolution", 99), "the images have 32 px"
     )
+    (tmp_path / "folder.npz").mkdir()
+    refused(call("embed", drawn_faces / "verify", tmp_path / "folder.npz", *own), "folder.npz is a folder")
+
+
+def test_every_image_is_embedded_even_if_another_differs_in_its_suffix_alone(
+    call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path
+) -> None:
+    first, second = sorted((drawn_faces / "verify").rglob("*.jpg"))[:2]
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    shutil.copy(first, folder / "x.jpg")
+    Image.open(second).save(folder / "x.png")
+
+    call("embed", folder, tmp_path / "out.npz", "--network", config)
+
+    found = np.load(tmp_path / "out.npz")
+    assert found["names"].tolist() == ["x.jpg", "x.png"]
+    assert not np.array_equal(*found["embeddings"])
 
 
 def test_two_images_are_verified(call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path) -> None:

@@ -63,6 +63,14 @@ def test_the_stage_is_zero_unless_it_is_told() -> None:
     [
         ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "deepspeed block belongs to engine=deepspeed, .* is ddp"),
         ({"engine": "deepspeed", "precision": "fp16"}, "in fp32 or bf16, not fp16"),
+        (
+            {
+                "engine": "deepspeed",
+                "deepspeed": {"zero_optimization": {"stage": 3}},
+                "model": {"compile": True},
+            },
+            "model.compile works with ZeRO 0 to 2, .* is 3",
+        ),
         ({"micro_batch_size": 17}, "micro_batch_size is 17, more than global_batch_size, 16"),
         ({"micro_batch_size": 0}, "micro_batch_size: .*greater than or equal to 1"),
         ({"engine": "horovod"}, "engine: .*'horovod'"),

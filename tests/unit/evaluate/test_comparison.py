@@ -1,14 +1,19 @@
 """Runs side by side."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.comparison import Scores, cells, compare, scores_of
+from octoscale.evaluate.compared_table import cells
+from octoscale.evaluate.comparison import Scores, compare, scores_of
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.identification import IdentificationEvaluation, IdentificationScore
 from octoscale.evaluate.kept import keep_scores, read_scores, write_scores
+from octoscale.evaluate.kinds import from_json
+from octoscale.evaluate.templates import TemplateEvaluation, TemplateScore
 
 
 @pytest.fixture
@@ -114,3 +119,78 @@ def test_what_holds_no_scores_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[1, 2]")
     with pytest.raises(OctoscaleError, match=r"other\.json holds no scores"):
         scores_of(str(tmp_path / "other.json"))
+
+
+def templates(step: int, gain: float = 0.0, *resolutions: int | None) -> TemplateEvaluation:
+    score = TemplateScore(0.2 - gain, 0.9 + gain, {0.1: 0.7 + gain, 1e-6: None}, ((0.0, 0.5), (1.0, 1.0)))
+    return TemplateEvaluation(
+        "ijbc", step, "ijbc", 9, 4, 10, 50, False, False, False, dict.fromkeys(resolutions or (None,), score)
+    )
+
+
+def gallery(step: int, gain: float = 0.0, *, fpir: float | None = 0.5, name: str = "tiny") -> IdentificationEvaluation:
+    rate = None if fpir is None else fpir + gain
+    score = IdentificationScore({1: 0.6 + gain, 5: 0.7 + gain}, {0.1: rate})
+    return IdentificationEvaluation(name, step, "tinyface", 9, 4, 10, 50, False, {None: score})
+
+
+def test_templates_and_galleries_have_tables_after_the_papers(made: Evaluation) -> None:
+    """At their own steps: pairs are evaluated more often."""
+    one: Scores = {
+        "ijbc": {0: templates(0, 0.0, 7, 14), 8: templates(8, 0.1, 7, 14)},
+        "lfw": {0: made, 9: better(made, "lfw", 9, 0.1)},
+        "tiny": {8: gallery(8)},
+    }
+    two: Scores = {
+        "ijbc": {3: templates(3, 0.05, 14, 28)},
+        "lfw": {5: better(made, "lfw", 5, 0.1)},
+        "tiny": {3: gallery(3, fpir=None), 4: gallery(4, 0.1, fpir=None)},
+    }
+
+    tables = compare({"one": one, "two": two})
+
+    assert [table.title for table in tables[2:]] == ["Templates, % (ijbc, 14 px)", "Identification, % (tiny)"]
+    # Of the rates those that were measurable everywhere.
+    assert [table.columns for table in tables[2:]] == [("EER", "TAR at FAR 0.1"), ("rank 1", "rank 5")]
+    assert [(row.run, row.step) for row in tables[2].rows] == [("one", 0), ("one", 8), ("two", 3)]
+    assert tables[2].rows[1].accuracies == pytest.approx((0.1, 0.8))
+    assert tables[2].rows[1].changes == pytest.approx((-0.1, 0.1))
+    assert [(row.run, row.step, row.changes) for row in tables[3].rows] == [("one", 8, None), ("two", 4, None)]
+    assert tables[3].rows[1].accuracies == pytest.approx((0.7, 0.8))
+
+
+def test_sets_of_one_name_and_two_kinds_are_not_compared(made: Evaluation) -> None:
+    runs: dict[str, Scores] = {"one": {"x": {0: made}}, "two": {"x": {0: templates(0)}}}
+    with pytest.raises(OctoscaleError, match="different data sets: one has x; two has x"):
+        compare(runs)
+    assert [table.title for table in compare({run: {**runs[run], "tiny": {0: gallery(0)}} for run in runs})] == [
+        "Identification, % (tiny)"
+    ]
+
+
+def test_templates_at_different_resolutions_are_refused() -> None:
+    with pytest.raises(OctoscaleError, match="no resolution in common"):
+        compare({"one": {"ijbc": {0: templates(0, 0.0, 7)}}, "two": {"ijbc": {0: templates(0, 0.0, 14)}}})
+
+
+def test_kept_scores_of_all_kinds_are_told_apart(made: Evaluation, tmp_path: Path) -> None:
+    kept = [better(made, "calfw", 4, 0.1), templates(4, 0.1, 7), gallery(4)]
+    keep_scores(kept, str(tmp_path))
+    write_scores(kept, tmp_path / "all.json")
+
+    for target in (tmp_path, tmp_path / "all.json"):
+        found = scores_of(str(target))
+        assert [found[name][4] for name in ("calfw", "ijbc", "tiny")] == kept
+    # Those of earlier versions name no kind.
+    values = json.loads(made.to_json())
+    assert values.pop("kind") == "pairs"
+    assert read_scores(json.dumps(values), "") == [made]
+
+
+def test_other_kinds_and_other_files_are_refused(made: Evaluation) -> None:
+    with pytest.raises(OctoscaleError, match="its kind is templates, not pairs"):
+        Evaluation.from_json(templates(0).to_json())
+    with pytest.raises(OctoscaleError, match="another kind than is known here, video"):
+        read_scores(made.to_json().replace('"pairs"', '"video"', 1), "file")
+    with pytest.raises(OctoscaleError, match=r"not an evaluation in JSON \(KeyError\('rank'\)\)"):
+        from_json('{"kind": "identification", "scores": [{"resolution": 7}]}')

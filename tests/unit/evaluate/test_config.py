@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from octoscale.evaluate.config import DataSet, EvaluateConfig
+from octoscale.evaluate.config import DataSet, EvaluateConfig, GallerySet, TemplateSet
 
 
 def test_the_defaults_are_the_five_resolutions_in_both_modes() -> None:
@@ -38,6 +38,8 @@ def test_the_defaults_are_the_five_resolutions_in_both_modes() -> None:
         ("protocol", "megaface"),
         ("benchmarks", {"a.b": {"pairs": "p", "images": "i"}}),
         ("benchmarks", {"lfw": {"pairs": "p"}}),
+        ("benchmarks", {"lfw": "pairs.txt"}),
+        ("benchmarks", {"ijbc": {"protocol": "ijbc", "pairs": "meta"}}),
     ],
 )
 def test_a_bad_value_is_refused_by_its_key(key: str, value: Any) -> None:
@@ -62,3 +64,52 @@ def test_another_data_set_is_evaluated_with_the_same_settings() -> None:
     assert (other.protocol, other.pairs, other.images) == ("bin", "agedb_30.bin", None)
     assert other.resolutions == (7,)
     assert not other.benchmarks
+
+
+SETS: dict[str, Any] = {
+    "calfw": {"protocol": "calfw", "pairs": "c", "images": "i"},
+    "ijbc": {"protocol": "ijbc", "pairs": "meta", "images": "crops", "align": True},
+    "tiny": {"protocol": "tinyface", "pairs": "Testing_Set", "images": "crops", "resolutions": [7, 112]},
+    "mine": {"protocol": "identification", "pairs": "roles.csv", "images": "crops"},
+}
+
+
+def test_benchmarks_are_of_the_kind_that_their_protocol_says() -> None:
+    config = EvaluateConfig(pairs="pairs.txt", images="faces", benchmarks=SETS)
+
+    assert [type(data) for data in config.benchmarks.values()] == [DataSet, TemplateSet, GallerySet, GallerySet]
+    assert list(config.pair_benchmarks) == ["calfw"]
+    assert EvaluateConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_templates_and_galleries_take_what_suits_them() -> None:
+    config = EvaluateConfig(
+        pairs="pairs.txt", images="faces", benchmarks=SETS, resolutions=(28,), flip=True, batch_size=4, far=(0.01,)
+    )
+
+    templates, gallery = (config.on(config.benchmarks[name]) for name in ("ijbc", "tiny"))
+
+    shared = {"flip": True, "batch_size": 4}
+    assert templates.model_dump() == {**SETS["ijbc"], "resolutions": (), **shared, "far": (0.01,)}
+    assert gallery.model_dump() == {**SETS["tiny"], "resolutions": (7, 112), **shared}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("calfw", {"align": True}, "align is for ijbb and ijbc, not for calfw"),
+        ("tiny", {"align": True}, "align is for ijbb and ijbc, not for tinyface"),
+        ("calfw", {"resolutions": [7]}, r"pairs \(calfw\) are evaluated at evaluate.resolutions"),
+        ("tiny", {"resolutions": [7, 7]}, "resolutions must ascend"),
+        ("tiny", {"protocol": "megaface"}, "protocol is 'megaface', and must be one of lfw, .*identification"),
+        ("ijbc", {"far": [0.1]}, "far"),
+    ],
+)
+def test_what_a_benchmark_would_ignore_is_refused(name: str, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=rf"(?s)benchmarks\.{name}.*{message}"):
+        EvaluateConfig(pairs="pairs.txt", images="faces", benchmarks={name: SETS[name] | change})
+
+
+def test_a_run_is_evaluated_on_pairs() -> None:
+    with pytest.raises(ValidationError, match=r"on pairs, not on ijbc: name that set in evaluate\.benchmarks"):
+        EvaluateConfig(protocol="ijbc", pairs="meta", images="crops")  # type: ignore[arg-type]

@@ -1,18 +1,31 @@
 """1:N identification against sorting the gallery for each probe."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from octoscale.degrade import degrade
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.identification import Search, evaluate_identification, identification_rates, search
+from octoscale.evaluate.config import GalleryConfig
+from octoscale.evaluate.identification import (
+    Identification,
+    IdentificationEvaluation,
+    Search,
+    evaluate_identification,
+    identification_rates,
+    search,
+)
 from octoscale.evaluate.protocols.gallery import Gallery
 from octoscale.models import FaceNetwork
+
+SETTINGS: Any = {"protocol": "tinyface", "pairs": "-", "images": "-"}
 
 
 def drawn() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -89,8 +102,35 @@ def test_probes_are_degraded_and_the_gallery_is_not(network: FaceNetwork) -> Non
         gallery, probes = network(images[:4]), network(degrade(images[4:], 8))
     expected = search(probes, gallery, torch.tensor([0, 1]), torch.tensor([0, 1, -1, 2]))
 
-    found = evaluate_identification(network, sets, images, World(), resolution=8, name="tinyface")
+    config = GalleryConfig(protocol="tinyface", pairs="-", images="-", resolutions=(8, 32))
+    found = evaluate_identification(network, sets, images, config, World(), name="faces", step=3)
 
-    assert found.rank == identification_rates(expected)[0]
+    assert found.scores[8].rank == identification_rates(expected)[0]
+    assert list(found.scores) == [8, 32]
+    assert list(found.scores[8].rates)[:2] == ["rank 1", "rank 5"]
+    # Their own size means no degradation.
+    plain = evaluate_identification(network, sets, images, GalleryConfig(**SETTINGS), World())
+    assert plain.scores[None] == found.scores[32]
     assert (found.gallery, found.distractors, found.mated_probes, found.non_mated_probes) == (4, 1, 2, 0)
-    assert json.loads(found.to_json())["resolution"] == 8
+    assert IdentificationEvaluation.from_json(found.to_json()) == found
+    values = json.loads(found.to_json())
+    assert (values["kind"], values["name"], values["protocol"], values["step"]) == (
+        "identification", "faces", "tinyface", 3,
+    )  # fmt: skip
+
+
+def test_a_set_is_read_and_the_gallery_goes_through_the_network_once(network: FaceNetwork, tmp_path: Path) -> None:
+    for name in "abcde":
+        Image.new("RGB", (16, 16), (40 * (ord(name) - 97), 0, 0)).save(tmp_path / f"{name}.png")
+    (tmp_path / "roles.csv").write_text("a,1,gallery\nb,2,gallery\nc,,distractor\nd,1,probe\ne,9,probe\n")
+    settings = {"protocol": "identification", "pairs": str(tmp_path / "roles.csv"), "images": str(tmp_path)}
+    read = Identification.load(GalleryConfig(**settings, resolutions=(4, 8), flip=True))
+    embedded: list[int] = []
+    network.register_forward_hook(lambda module, arguments, output: embedded.append(len(output)))
+
+    found = read.evaluate(network, World(), step=2, name="mine")
+
+    assert read.passes == sum(embedded) == (3 + 2 * 2) * 2
+    assert (found.name, found.step, found.gallery, found.distractors, found.mated_probes) == ("mine", 2, 3, 1, 1)
+    with pytest.raises(OctoscaleError, match="resolutions has 32 px, but the images have 16 px; leave out"):
+        Identification.load(GalleryConfig(**settings, resolutions=(7, 32)))

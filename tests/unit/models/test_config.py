@@ -50,3 +50,18 @@ def test_settings_survive_a_round_trip() -> None:
 def test_a_wrong_setting_is_refused_by_name(block: dict[str, object], where: str) -> None:
     with pytest.raises(ValidationError, match=where):
         ModelConfig.model_validate({"name": "tiny", **block})
+
+
+@pytest.mark.parametrize("name", ["face.pt", "face.pt2", "face.onnx"])
+def test_a_graph_is_not_compiled(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"as it was exported: leave model\.compile out"):
+        ModelConfig(name=name, compile=True)
+
+
+@pytest.mark.parametrize(
+    ("others", "where"),
+    [({"activation_checkpointing": True}, "activation_checkpointing"), ({"batch_norm": "sync"}, "batch_norm=sync")],
+)
+def test_what_a_compiled_network_cannot_do_is_refused(others: dict[str, object], where: str) -> None:
+    with pytest.raises(ValidationError, match=f"compile and {where} exclude each other"):
+        ModelConfig.model_validate({"name": "tiny", "compile": True, **others})

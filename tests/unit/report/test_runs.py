@@ -110,6 +110,18 @@ def test_a_kept_benchmark_is_a_data_set(copy: Path) -> None:
     assert [one.step for one in read_run(str(copy), "run").evaluations["cplfw"]] == [0, 2, 4]
 
 
+def test_templates_and_galleries_are_left_out(copy: Path) -> None:
+    score = {"resolution": None, "rank": {"1": 0.5}, "tpir_at_fpir": {"0.1": None}}
+    counts = {"gallery": 5, "distractors": 1, "mated_probes": 3, "non_mated_probes": 0}
+    values = {"kind": "identification", "name": "tiny", "step": 4, "protocol": "tinyface", **counts, "flip": False}
+    (copy / "benchmarks/tiny").mkdir(parents=True)
+    (copy / "benchmarks/tiny/00000004.json").write_text(json.dumps({**values, "scores": [score]}))
+
+    run = read_run(str(copy), "run")
+
+    assert (set(run.evaluations), run.problems) == ({"verify"}, ())
+
+
 def test_an_evaluation_by_a_published_protocol_has_its_name(copy: Path) -> None:
     for path in (copy / "evaluations").glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": "agedb_30"}))

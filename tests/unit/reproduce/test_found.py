@@ -104,6 +104,17 @@ def test_a_benchmark_that_is_added_later_is_lacking_and_one_that_has_changed_is_
         look(cell_of(sweep_folder, evaluate={"benchmarks": {"calfw": {"pairs": "q", "images": "i"}}}))
 
 
+def test_templates_and_galleries_are_neither_wanted_nor_compared(sweep_folder: str, finish: Finish) -> None:
+    ijbc = {"protocol": "ijbc", "pairs": "meta", "images": "crops"}
+    cell = cell_of(sweep_folder, evaluate={"benchmarks": {**BENCHMARK["benchmarks"], "ijbc": ijbc}})
+    finish(cell, 0.9, benchmarks={"calfw": 0.8})
+
+    assert look(cell).status == "finished"
+    other = {"benchmarks": {**BENCHMARK["benchmarks"], "ijbc": ijbc | {"align": True}}}
+    assert look(cell_of(sweep_folder, evaluate=other)).status == "finished"
+    assert look(cell_of(sweep_folder, evaluate=BENCHMARK)).status == "finished"
+
+
 def test_what_it_finds_may_not() -> None:
     changed = differences(base_config(), base_config(loss={"margin": 3.0}, evaluate={"flip": True}, **BENCHMARK_AS))
     assert changed == [

@@ -70,9 +70,51 @@ def test_a_table_says_who_is_what(tmp_path: Path) -> None:
     assert sets.probe_identity.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("separator", ["\t", " ", ", "])
+def test_a_table_may_be_divided_otherwise_and_have_roles_in_capitals(tmp_path: Path, separator: str) -> None:
+    rows = [("a/1.jpg", "Ada", "Gallery"), ("x.jpg", "-", "DISTRACTOR"), ("a/2.jpg", "Ada", "probe")]
+
+    sets = roles(tmp_path, "".join(f"{separator.join(row)}\n" for row in rows))
+
+    assert sets.images == ("a/1", "x", "a/2")
+    assert sets.gallery_identity.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "message"),
+    [
+        (["1.jpg", "2.jpg"], np.array([[1.0], [np.nan]]), "entry 2 of gallery_ids in .* is nan; expected a whole"),
+        (["1.jpg", "2.jpg"], cell(["1", "b"]), "entry 1 of gallery_ids in .* is '1'; expected a whole number"),
+        (["1.jpg", ""], np.array([[1], [2]]), "entry 2 of gallery_set in .* expected an image's name"),
+    ],
+)
+def test_a_malformed_matlab_file_is_refused_with_its_entry(
+    tmp_path: Path, names: list[str], ids: np.ndarray, message: str
+) -> None:
+    folder = write_tinyface(tmp_path)
+    path = tmp_path / "gallery_match_img_ID_pairs.mat"
+    savemat(path, {"gallery_set": cell(names), "gallery_ids": ids})
+
+    with pytest.raises(OctoscaleError, match=message):
+        read_tinyface(folder, folder)
+
+
+def test_identities_may_be_cells(tmp_path: Path) -> None:
+    folder = write_tinyface(tmp_path)
+    ids = np.empty((3, 1), object)
+    for row, number in enumerate((7, 9, 9)):
+        ids[row, 0] = np.array([[number]])
+    names = cell(["7_1.jpg", "9_1.jpg", "9_2.jpg"])
+    savemat(tmp_path / "gallery_match_img_ID_pairs.mat", {"gallery_set": names, "gallery_ids": ids})
+
+    assert read_tinyface(folder, folder).gallery_identity.tolist() == [0, 1, 1, -1, -1]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a.jpg,Ada,galery\nb.jpg,Ada,gallery\nc.jpg,Ada,probe\n", r"line 1 of .*'a.jpg,Ada,galery'; expected IMAGE"),
+        ('"a.jpg,Ada,gallery\nb.jpg,Ada,probe\n', r"line 1 of .* is no line of a table"),
         ("a.jpg,Ada,gallery\nb.jpg,Bo,witness\n", r"line 2 of .*'b.jpg,Bo,witness'; expected IMAGE, IDENTITY"),
         ("a.jpg,Ada,gallery\nb.jpg,,probe\n", r"line 2 of .*expected"),
         ("a.jpg,Ada,gallery\n", "has no probe image"),

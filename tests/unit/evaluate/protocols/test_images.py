@@ -1,7 +1,9 @@
 """The images that a list of pairs names."""
 
 import io
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -46,6 +48,32 @@ def test_a_missing_image_names_the_line_that_needs_it(pairs: Pairs, tmp_path: Pa
 
     with pytest.raises(OctoscaleError, match=r"no Bob/Bob_0012 .*line 4 .*: Bob/Bob_0003 and Bob/Bob_0012"):
         load_images(pairs, str(tmp_path))
+
+
+def test_two_files_of_one_name_are_refused_where_a_pair_needs_it(pairs: Pairs, tmp_path: Path) -> None:
+    for image in pairs.images:
+        paint(tmp_path / f"{image}.png", 9)
+    paint(tmp_path / "Di/Di_0001.png", 9)
+    paint(tmp_path / "Di/Di_0001.jpg", 9)
+    assert len(load_images(pairs, str(tmp_path))) == 5
+
+    paint(tmp_path / "Cy/Cy_0001.jpg", 99)
+
+    with pytest.raises(OctoscaleError, match=r"Cy/Cy_0001\.jpg and Cy/Cy_0001\.png: two images for Cy/Cy_0001"):
+        load_images(pairs, str(tmp_path))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_may_be_composed_or_not(tmp_path: Path, form: Literal["NFC", "NFD"]) -> None:
+    for number in (1, 2):
+        paint(tmp_path / unicodedata.normalize(form, f"José/José_000{number}.png"), 9)
+        paint(tmp_path / f"Bo/Bo_000{number}.png", 9)
+    other: Literal["NFC", "NFD"] = "NFD" if form == "NFC" else "NFC"
+    (tmp_path / "pairs.txt").write_text(
+        unicodedata.normalize(other, "2\t1\nJosé\t1\t2\nJosé\t1\tBo\t1\nBo\t1\t2\nBo\t1\tJosé\t1\n")
+    )
+
+    assert len(load_images(read_lfw(str(tmp_path / "pairs.txt")), str(tmp_path))) == 4
 
 
 @pytest.mark.parametrize("odd", ["Ada/Ada_0001", "Cy/Cy_0001"])

@@ -64,6 +64,23 @@ def test_windows_line_ends_and_a_relative_path_are_fine(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        TWO_FOLDS.replace("\t", " "),
+        TWO_FOLDS.replace("\t", " ", 1),
+        TWO_FOLDS.replace("\n", " \n"),
+        TWO_FOLDS.replace("\nBob", "\n\nBob"),
+    ],
+    ids=["spaces", "spaces in the header", "spaces at the ends", "an empty line"],
+)
+def test_copies_with_other_blanks_are_the_same_list(tmp_path: Path, pairs: Pairs, text: str) -> None:
+    copy = read_lfw(written(tmp_path, text))
+
+    assert (copy.images, copy.same.tolist()) == (pairs.images, pairs.same.tolist())
+    assert copy.first.tolist() == pairs.first.tolist()
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", r"line 1 of .*pairs.txt is ''; expected 'FOLDS<tab>PAIRS'"),
@@ -71,7 +88,9 @@ def test_windows_line_ends_and_a_relative_path_are_fine(tmp_path: Path, monkeypa
         ("2\t0\n", r"line 1 of .*expected"),
         (TWO_FOLDS.replace("Ada\t1\tBob\t3", "Ada\t1\t3"), r"line 3 of .*'Ada\\t1\\t3'; expected the impostor pair"),
         (TWO_FOLDS.replace("Bob\t3\t12", "Bob\t3\tx"), r"line 4 of .*expected the genuine pair 'NAME<tab>i<tab>j'"),
-        (TWO_FOLDS.replace("Bob\t3\t12", "Bob 3 12"), r"line 4 of .*expected the genuine pair"),
+        (TWO_FOLDS.replace("Bob\t3\t12", "Bob 3\t12"), r"line 4 of .*expected the genuine pair"),
+        (f"9\t{10**8}\n", r"has 0 lines after the first; .* promises 1800000000"),
+        (f"10\t{10**12}\n", r"line 1 of .*expected"),
         (TWO_FOLDS + "Cy\t1\t2\n", r"has 5 lines after the first; .*'2\\t1' promises 4"),
         ("10\t300\nAda\t1\t2\n", r"has 1 lines after the first; .*promises 6000"),
     ],

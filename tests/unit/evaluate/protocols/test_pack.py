@@ -43,8 +43,11 @@ def vectors(images: list[bytes]) -> list[Any]:
         (vectors(IMAGES), LABELS),
         ([vector.copy() for vector in vectors(IMAGES)], np.array(LABELS)),
         (IMAGES, [np.bool_(label) for label in LABELS]),
+        (IMAGES, np.array(LABELS, np.int64)),
+        (IMAGES, [np.int32(label) for label in LABELS]),
+        (tuple(IMAGES), tuple(LABELS)),
     ],
-    ids=["bytes", "arrays", "writable arrays", "NumPy's booleans"],
+    ids=["bytes", "arrays", "writable arrays", "NumPy's booleans", "int64", "NumPy's int32", "tuples"],
 )
 def test_a_pack_holds_bytes_or_uint8_arrays_and_booleans(
     tmp_path: Path, images: list[Any], labels: Any, protocol: int
@@ -95,8 +98,10 @@ def test_a_pack_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ha
         ((IMAGES, ["yes"] * 10), "label 0 of .* is 'yes'; expected true or false"),
         (([b"no image"] * 20, LABELS), "cannot decode image 0 in .*lfw.bin"),
         ((IMAGES, [1.5] * 10), "label 0 of .* is 1.5"),
-        ((np.zeros((2, 2), np.uint8), LABELS), "no vector of uint8"),
-        (([np.zeros(3)] * 20, LABELS), "no vector of uint8"),
+        ((np.zeros((2, 2), np.uint8), LABELS), "no vector of booleans or whole numbers"),
+        (([np.zeros(3)] * 20, LABELS), "no vector of booleans or whole numbers"),
+        (([np.zeros(3, np.int16)] * 20, LABELS), "image 0 of .* expected bytes or uint8"),
+        ((IMAGES, np.arange(10)), "label 2 of .* is 2; expected true or false"),
     ],
 )
 def test_what_is_no_pack_is_refused(tmp_path: Path, value: Any, message: str) -> None:

@@ -20,7 +20,7 @@ def paint(path: Path, level: int, size: int = 8) -> None:
 def test_only_the_rows_asked_for_are_read(tmp_path: Path) -> None:
     for row in range(3):
         paint(tmp_path / f"a/{row}.png", 10 * row)
-    images = StoredImages(["a/0", "a/1", "a/2"], str(tmp_path))
+    images = StoredImages.named(["a/0", "a/1", "a/2"], str(tmp_path))
     (tmp_path / "a/1.png").write_bytes(b"damaged")
 
     assert len(images) == 3
@@ -35,7 +35,7 @@ def test_images_are_aligned_by_their_landmarks(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "1.png")
     landmarks = (TEMPLATE / 2 + 3)[None]
 
-    images = StoredImages(["1"], str(tmp_path), landmarks)
+    images = StoredImages.named(["1"], str(tmp_path), landmarks)
 
     assert images.shape == (1, 3, 112, 112)
     np.testing.assert_array_equal(images[torch.tensor([0])][0].permute(1, 2, 0), align(pixels, landmarks[0]))
@@ -45,4 +45,13 @@ def test_missing_images_are_counted(tmp_path: Path) -> None:
     paint(tmp_path / "1.png", 0)
 
     with pytest.raises(OctoscaleError, match="lacks 2 of 3 images; the first: 2"):
-        StoredImages(["1", "2", "3"], str(tmp_path))
+        StoredImages.named(["1", "2", "3"], str(tmp_path))
+
+
+def test_what_cannot_be_aligned_is_named(tmp_path: Path) -> None:
+    paint(tmp_path / "good.png", 0, 90)
+    (tmp_path / "empty.png").write_bytes(b"")
+    images = StoredImages.named(["good", "empty"], str(tmp_path), np.stack([TEMPLATE / 2] * 2))
+
+    with pytest.raises(OctoscaleError, match=r"cannot align empty\.png in .*not a JPEG"):
+        images[torch.tensor([0, 1])]

@@ -143,6 +143,21 @@ def test_a_malformed_cfp_file_is_refused_with_its_line(tmp_path: Path, file: str
         read_cfp(folder, "FP")
 
 
+@pytest.mark.parametrize("first", ["a/1.jpg,a/2.jpg,2", "a/1,a/2,tru", "a.jpg\tb.jpg\tgenuin"])
+def test_a_mistyped_label_on_the_first_line_is_no_heading(tmp_path: Path, first: str) -> None:
+    rest = "".join("\t".join(row) + "\n" for row in TABLE)
+
+    with pytest.raises(OctoscaleError, match=r"line 1 of .*; expected FIRST, SECOND, LABEL .* or on line 1 a heading"):
+        read_table(written(tmp_path, f"{first}\n{rest}"))
+
+
+@pytest.mark.parametrize("third", ["label", "Label", "same", "is_same", "issame", "matched", "class", "y"])
+def test_what_a_heading_may_be(tmp_path: Path, third: str) -> None:
+    rest = "".join(",".join(row) + "\n" for row in TABLE)
+
+    assert len(read_table(written(tmp_path, f"first,second,{third}\n{rest}")).same) == len(TABLE)
+
+
 TABLE = [("a/1.jpg", "a/2.jpg", "1"), ("a/1.jpg", "b/1.jpg", "0")] * 10
 
 

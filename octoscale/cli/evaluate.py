@@ -1,0 +1,84 @@
+"""The command evaluate."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octoscale.cli.console import Json, Quiet, answer, make_file_writable, make_writable, out, output_of
+from octoscale.cli.runs import Overrides
+from octoscale.errors import OctoscaleError
+
+
+def evaluate(
+    target: Annotated[
+        str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
+    ],
+    overrides: Overrides = None,
+    pairs: Annotated[str | None, typer.Option(help="List of pairs; else the configured one.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder of the images that it names.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Form of the list: lfw, calfw, cfp_fp, csv, ijbc, … (docs/evaluation.md).")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="One of evaluate.benchmarks, or all; may be repeated.")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Add the mirror image's embedding, or not.")
+    ] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option(min=1, help="Instead of the configured ones, px; may be repeated.")
+    ] = None,
+    align: Annotated[bool, typer.Option("--align", help="IJB: align the loose crops by their landmarks.")] = False,
+    scores: Annotated[Path | None, typer.Option(help="Write the scores here, as JSON.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the ROC curves into this folder.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="A run's best commit instead of its newest.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scores in the run, for octoscale compare.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace)."""
+    from octoscale.config import storage_of
+    from octoscale.distributed.world import World, default_device
+    from octoscale.evaluate.chosen import chosen
+    from octoscale.evaluate.counted import counted
+    from octoscale.evaluate.kept import keep_scores, write_scores
+    from octoscale.evaluate.kinds import load
+    from octoscale.evaluate.set_report import draw_any_roc, has_roc, render_any
+    from octoscale.telemetry.progress import stages
+    from octoscale.trained import load_trained
+
+    output = output_of(quiet=quiet, as_json=as_json)
+    trained = load_trained(target, overrides or (), best=best)
+    if scores is not None:
+        make_file_writable(scores, "--scores")
+    if figures is not None:
+        make_writable(figures, "--figures")
+    wanted = chosen(
+        trained.config.evaluate, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
+        flip=flip, resolutions=resolution or (), align=align,
+    )  # fmt: skip
+    if figures is not None and not any(map(has_roc, wanted.values())):
+        raise OctoscaleError(f"--figures: {', '.join(wanted)} has no ROC to draw; leave it out")
+    configured = target.endswith((".yaml", ".yml"))
+    run = trained.config.directory if configured else target
+    storage = trained.config.storage if configured else storage_of(overrides or ())
+    world = World(device=default_device(0))
+    network = trained.network.to(world.device)
+    found = []
+    for name, settings in wanted.items():
+        data = load(settings, trained.config.storage)
+        with stages(output) as show, counted(network, data.passes, partial(show, f"evaluate {name}".strip())):
+            evaluation = data.evaluate(network, world, step=trained.step, name=name)
+        found.append(evaluation)
+        answer(output, "scores", render_any(evaluation), **json.loads(evaluation.to_json()))
+        if figures is not None:
+            path = figures / ("roc.png" if len(wanted) == 1 else f"roc_{name}.png")
+            if draw_any_roc(evaluation, path) and not as_json:
+                out.print(f"wrote {path}", markup=False, soft_wrap=True)
+        if keep:
+            keep_scores([evaluation], run, storage)
+    if scores is not None:
+        write_scores(found, scores)

@@ -1,0 +1,55 @@
+"""Tables of runs side by side, before and after."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network; accuracies and changes are fractions, column by column."""
+
+    run: str
+    step: int
+    accuracies: tuple[float, ...]  # in tables of templates and galleries other rates
+    changes: tuple[float, ...] | None  # since step 0 of the same run
+
+
+@dataclass(frozen=True)
+class ComparedTable:
+    """One table."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def before_and_after(steps: Collection[int]) -> list[int]:
+    """A run's start, if it is among the steps, and the newest of them."""
+    return sorted({0, max(steps)} if 0 in steps else {max(steps)})
+
+
+def table_of(
+    title: str, columns: tuple[str, ...], accuracies: Mapping[str, Mapping[int, tuple[float, ...]]]
+) -> ComparedTable:
+    """A table of accuracies by run and step, the steps ascending."""
+    rows: list[Row] = []
+    for run, steps in accuracies.items():
+        start: tuple[float, ...] | None = None
+        for step, values in steps.items():
+            changes = tuple(now - then for now, then in zip(values, start, strict=True)) if start else None
+            rows.append(Row(run, step, values, changes))
+            start = start or values
+    return ComparedTable(title, columns, tuple(rows))
+
+
+def cells(table: ComparedTable) -> Iterator[tuple[Row, list[str]]]:
+    """Each row with its texts: accuracies in %, with their changes in points."""
+    for row in table.rows:
+        changes = row.changes or (None,) * len(row.accuracies)
+        yield (
+            row,
+            [
+                f"{100 * accuracy:.2f}" + (f" ({100 * change:+.2f})" if change is not None else "")
+                for accuracy, change in zip(row.accuracies, changes, strict=True)
+            ],
+        )
