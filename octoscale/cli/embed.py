@@ -13,6 +13,7 @@ from octoscale.cli.runs import Overrides
 from octoscale.errors import OctoscaleError
 
 if TYPE_CHECKING:
+    from octoscale.data.storage_config import StorageConfig
     from octoscale.models import FaceNetwork
 
 Network = Annotated[
@@ -52,7 +53,7 @@ def embed(
     told = output_of(quiet=quiet, as_json=as_json)
     with stages(told) as show:
         names, embeddings = embed_folder(
-            found.network.to(device), images, World(device=device),
+            found.network.to(device), images, World(device=device), storage=found.storage,
             resolution=resolution, flip=flip, batch_size=batch_size, progress=partial(show, "embed"),
         )  # fmt: skip
     write_embeddings(output, names, embeddings)
@@ -86,7 +87,9 @@ def verify(
     given = _find(network, overrides or (), best=best)
     if given.run is None and threshold is None:
         raise OctoscaleError(f"{network} is a file, which has no threshold; give --threshold")
-    found = threshold_of(given.run, given.step or 0) if threshold is None and given.run is not None else None
+    found = None
+    if threshold is None and given.run is not None:
+        found = threshold_of(given.run, given.step or 0, given.storage)
     device = default_device(0)
     with evaluating(given.network.to(device)):
         both = embed_images(
@@ -116,21 +119,25 @@ class _Given:
     """The network that an option names, its optimizer steps, and the run whose threshold it has; None: of a file."""
 
     network: "FaceNetwork"
+    storage: "StorageConfig"
     step: int | None = None
     run: str | None = None
 
 
 def _find(target: str, overrides: Sequence[str], *, best: bool) -> _Given:
+    from octoscale.config import storage_of
+    from octoscale.data.storage import DEFAULT
     from octoscale.trained import load_trained, network_of_file
 
     if target.endswith((".onnx", ".pt", ".pt2", ".safetensors")):
         if overrides or best:
             given = "--best" if best else overrides[0]
             raise OctoscaleError(f"{given} is of a run or a configuration, and {target} is a file; leave it out")
-        return _Given(network_of_file(Path(target)))
+        return _Given(network_of_file(Path(target)), DEFAULT)
     trained = load_trained(target, overrides, best=best)
-    run = trained.config.directory if target.endswith((".yaml", ".yml")) else target
-    return _Given(trained.network, trained.step, run)
+    if target.endswith((".yaml", ".yml")):
+        return _Given(trained.network, trained.config.storage, trained.step, trained.config.directory)
+    return _Given(trained.network, storage_of(overrides) or DEFAULT, trained.step, target)
 
 
 def _read(path: Path) -> bytes:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.evaluate.evaluation import Evaluation
 
 
@@ -18,11 +19,12 @@ class Threshold:
     protocol: str
 
 
-def threshold_of(run: str, step: int) -> Threshold | None:
+def threshold_of(run: str, step: int, storage: StorageConfig = DEFAULT) -> Threshold | None:
     """The threshold of a run's evaluation at `step`, of images as they are: at the highest evaluated resolution.
 
     Args:
         run: its directory, a local path or URL.
+        storage: how it is reached.
 
     Returns:
         None where there is no such evaluation, or where accepting nobody or everybody was as good.
@@ -30,7 +32,7 @@ def threshold_of(run: str, step: int) -> Threshold | None:
     Raises:
         OctoscaleError: the evaluation cannot be read.
     """
-    store, name = Store(run), f"evaluations/{step:08d}.json"
+    store, name = Store(run, storage), f"evaluations/{step:08d}.json"
     if not store.exists(name):
         return None
     evaluation = Evaluation.from_json(store.read(name).decode(errors="replace"))

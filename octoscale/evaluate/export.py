@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.data.temporary import written_whole
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
@@ -25,6 +26,7 @@ def embed_folder(
     directory: str,
     world: World,
     *,
+    storage: StorageConfig = DEFAULT,
     resolution: int | None = None,
     flip: bool = False,
     batch_size: int = 128,
@@ -35,6 +37,7 @@ def embed_folder(
     Args:
         network: uint8 [n, 3, size, size] -> embeddings [n, dim], on `world.device`.
         directory: a local path or URL of aligned crops of one size.
+        storage: how it is reached.
         resolution: they are degraded to it; None: they are as they are.
         flip: see `octoscale.evaluate.embedding.embed`.
         progress: told how many images of how many have gone through the network.
@@ -45,7 +48,7 @@ def embed_folder(
     Raises:
         OctoscaleError: no images, one is damaged, or they are of different sizes.
     """
-    store = Store(directory)
+    store = Store(directory, storage)
     names = images_below(store)
     if not names:
         raise OctoscaleError(f"{directory} holds no images (JPEG, PNG or WebP); give a folder of aligned crops")

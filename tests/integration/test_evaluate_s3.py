@@ -13,6 +13,8 @@ from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import EvaluateConfig, Protocol
+from octoscale.evaluate.decision import threshold_of
+from octoscale.evaluate.export import embed_folder
 from octoscale.evaluate.kinds import load
 from octoscale.models import load as load_network
 from octoscale.train import train
@@ -103,8 +105,24 @@ def test_a_run_is_evaluated_on_pairs_that_its_storage_block_leads_to(
     bucket: str, storage: StorageConfig, small_run: SmallRun, tmp_path: Path
 ) -> None:
     values = small_run(tmp_path / "run", steps=1, evaluate=configured(bucket), storage=storage.model_dump(mode="json"))
+    run = f"{bucket}/run"
 
-    summary = train(parse_config(values, source="of the test"), World())
+    summary = train(parse_config({**values, "directory": run}, source="of the test"), World())
 
     assert summary.final is not None
     assert (summary.final.step, summary.final.genuine_pairs) == (1, 5)
+    # The decision of two images is found there too; not without the block.
+    score = summary.final.scores["cross", 32]
+    decided = threshold_of(run, 1, storage)
+    assert (decided and decided.similarity) == (None if score.threshold is None else 1 - score.threshold)
+    with pytest.raises(OctoscaleError):
+        threshold_of(run, 1)
+
+
+def test_a_folder_there_is_embedded(bucket: str, storage: StorageConfig) -> None:
+    network = load_network("tiny", embedding_dim=16)
+
+    names, embeddings = embed_folder(network, f"{bucket}/images/Probe", World(), storage=storage)
+
+    assert len(names) == 18
+    assert embeddings.shape == (18, 16)
