@@ -1,10 +1,11 @@
 """Accuracy against the global batch size on real faces: as many images seen, and as many steps.
 
-    python tools/bench/batch_size.py [--parallel 2] [--directory runs/recipes] [--figure docs/images/batch-size.png]
+    python tools/bench/batch_size.py [--steps 4 32] [--most-images 16384] [--parallel 2] [--figure FILE.png]
 
 The paper's figure 4 ends at a batch of 256; here it goes on to 2,048 in the same memory, by the two-pass step with
 64 images in the network at a time. Trained and scored as `recipes.py` does it: cosine distance, margin 0.3, AdamW at
-1e-3. The same command goes on where it was interrupted. Prints JSON.
+1e-3. A point of equal steps that would see more than `--most-images` is left out. The same command goes on where it was
+interrupted. Prints JSON.
 """
 
 import argparse
@@ -17,12 +18,13 @@ from support.recipe_runs import Bench, add_bench_arguments, printed
 
 BATCH_SIZES = (64, 128, 256, 512, 1024, 2048)
 IMAGES = 8192
-STEPS = 4
 MICRO_BATCH_SIZE = 64
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, nargs="+", default=[4, 32], help="a line of equal steps for each")
+    parser.add_argument("--most-images", type=int, default=16384, help="of a point of equal steps")
     parser.add_argument("--figure", type=Path, help="draw the accuracies here")
     add_bench_arguments(parser, "recipes")
     arguments = parser.parse_args()
@@ -43,18 +45,23 @@ def main() -> None:
         return bench.run(f"batch-{batch_size}-steps-{steps}", overrides, shared=True)
 
     equal_images = {size: (size, IMAGES // size) for size in BATCH_SIZES}
-    equal_steps = {size: (size, STEPS) for size in BATCH_SIZES}
-    # A point of both is one run; of equal steps the longest begin first.
-    points = list(dict.fromkeys([*equal_images.values(), *reversed(equal_steps.values())]))
+    equal_steps = {
+        steps: {size: (size, steps) for size in BATCH_SIZES if size * steps <= arguments.most_images}
+        for steps in arguments.steps
+    }
+    # A point of two lines is one run.
+    points = list(dict.fromkeys(point for line in (equal_images, *equal_steps.values()) for point in line.values()))
     with ThreadPoolExecutor(arguments.parallel) as pool:
         runs = dict(zip(points, pool.map(run, points), strict=True))
     report = {
         "before": bench.before(shared=True),
         "equal_images": {size: runs[point] for size, point in equal_images.items()},
-        "equal_steps": {size: runs[point] for size, point in equal_steps.items()},
+        "equal_steps": {
+            steps: {size: runs[point] for size, point in line.items()} for steps, line in equal_steps.items()
+        },
     }
     if arguments.figure:
-        draw(report, arguments.figure, images=IMAGES, steps=STEPS)
+        draw(report, arguments.figure, images=IMAGES)
     print(printed(report))
 
 
