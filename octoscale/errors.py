@@ -11,3 +11,9 @@ class OctoscaleError(ValueError):
     The command line prints the message alone, without a traceback. Anything else that
     escapes is a defect of ours and keeps its traceback.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says first; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

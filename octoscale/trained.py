@@ -23,11 +23,13 @@ from octoscale.models.registry import is_library_network
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, the configuration it belongs to, and the optimizer steps behind it."""
+    """A network, the configuration it belongs to, the optimizer steps behind it, and the run with its results."""
 
     network: FaceNetwork
     config: Config
     step: int
+    run: str  # a directory, a local path or URL
+    storage: StorageConfig  # how `run` is reached
 
 
 def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = False, step: int | None = None) -> Trained:
@@ -53,7 +55,8 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
                 "out"
             )
         config = load_config(target, overrides)
-        return Trained(configured_network(config, config.model.weights), config, 0)
+        network = configured_network(config, config.model.weights)
+        return Trained(network, config, 0, config.directory, config.storage)
     if Path(target).is_file():
         raise OctoscaleError(
             f"{target} is a file; give a run's directory, or a configuration (.yaml) for a weights file"
@@ -63,7 +66,8 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
             raise OctoscaleError(
                 f"{override!r} would change the network that the run {target} has trained; leave it out"
             )
-    for checkpoints in places_with_commits(target, storage_of(overrides)):
+    storage = storage_of(overrides)
+    for checkpoints in places_with_commits(target, storage):
         url = checkpoints.store.url
         commits = [commit for commit in checkpoints.commits() if step in (None, commit.step)]
         commit = best_of(commits) if best else (commits[-1] if commits else None)
@@ -78,7 +82,7 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
                 f"the checkpoint of step {commit.step} in {url} is damaged ({error}); train on: that puts it aside "
                 "and falls back to the one before it"
             ) from error
-        return Trained(network, config, commit.step)
+        return Trained(network, config, commit.step, target, storage or StorageConfig())
     wanted = f"{'evaluated ' if best else ''}checkpoint{'' if step is None else f' of step {step}'}"
     raise OctoscaleError(
         f"{target} holds no {wanted}; give a run's directory, its checkpoints, or a configuration (.yaml)"

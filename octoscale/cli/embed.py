@@ -125,7 +125,6 @@ class _Given:
 
 
 def _find(target: str, overrides: Sequence[str], *, best: bool) -> _Given:
-    from octoscale.config import storage_of
     from octoscale.data.storage import DEFAULT
     from octoscale.trained import load_trained, network_of_file
 
@@ -135,9 +134,7 @@ def _find(target: str, overrides: Sequence[str], *, best: bool) -> _Given:
             raise OctoscaleError(f"{given} is of a run or a configuration, and {target} is a file; leave it out")
         return _Given(network_of_file(Path(target)), DEFAULT)
     trained = load_trained(target, overrides, best=best)
-    if target.endswith((".yaml", ".yml")):
-        return _Given(trained.network, trained.config.storage, trained.step, trained.config.directory)
-    return _Given(trained.network, storage_of(overrides) or DEFAULT, trained.step, target)
+    return _Given(trained.network, trained.storage, trained.step, trained.run)
 
 
 def _read(path: Path) -> bytes:

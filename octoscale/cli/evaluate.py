@@ -40,7 +40,6 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace)."""
-    from octoscale.config import storage_of
     from octoscale.distributed.world import World, default_device
     from octoscale.evaluate.chosen import chosen
     from octoscale.evaluate.counted import counted
@@ -62,9 +61,6 @@ def evaluate(
     )  # fmt: skip
     if figures is not None and not any(map(has_roc, wanted.values())):
         raise OctoscaleError(f"--figures: {', '.join(wanted)} has no ROC to draw; leave it out")
-    configured = target.endswith((".yaml", ".yml"))
-    run = trained.config.directory if configured else target
-    storage = trained.config.storage if configured else storage_of(overrides or ())
     world = World(device=default_device(0))
     network = trained.network.to(world.device)
     found = []
@@ -79,6 +75,6 @@ def evaluate(
             if draw_any_roc(evaluation, path) and not as_json:
                 out.print(f"wrote {path}", markup=False, soft_wrap=True)
         if keep:
-            keep_scores([evaluation], run, storage)
+            keep_scores([evaluation], trained.run, trained.storage)
     if scores is not None:
         write_scores(found, scores)

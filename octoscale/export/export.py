@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from octoscale.errors import OctoscaleError
+from octoscale.errors import OctoscaleError, first_line
 from octoscale.export.writers import record_exported, record_onnx, record_safetensors, record_torchscript
 from octoscale.models import FaceNetwork, load
 from octoscale.models.card import Card, card_of
@@ -97,7 +97,7 @@ def _record(network: FaceNetwork, images: Tensor, card: Card, form: Form) -> byt
     except OctoscaleError:
         raise
     except Exception as error:  # each exporter has its own kinds
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise OctoscaleError(
             f"{card.network or 'the network'} cannot be recorded as {form} ({first}); try another form"
         ) from error
@@ -119,7 +119,7 @@ def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch:
         with torch.no_grad():
             return float((theirs(images) - network(images)).abs().max())
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise OctoscaleError(
             f"the {form} file does not run with a batch of {batch} ({first}); it is not kept"
         ) from error

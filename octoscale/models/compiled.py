@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from octoscale.errors import OctoscaleError
+from octoscale.errors import OctoscaleError, first_line
 from octoscale.models.network import FaceNetwork
 
 # Dropout draws from PyTorch's generators, as without a compiler: the second pass of a step repeats the first one's.
@@ -53,7 +53,7 @@ def check_compiler(device: torch.device) -> None:
         # Without the cache: what an earlier process has compiled needs no compiler.
         torch.compile(_addition, options={"fx_graph_cache": False})(torch.zeros(8, device=device))
     except Exception as error:  # the compiler, the linker, Triton: they have no common base
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise OctoscaleError(
             f"model.compile=true, but PyTorch cannot compile here ({first}): install "
             f"{_NEEDED.get(device.type, 'what torch.compile needs on this device')}, or set model.compile=false"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from octoscale.errors import OctoscaleError
+from octoscale.errors import OctoscaleError, first_line
 from octoscale.models import card
 from octoscale.models.card import Card
 from octoscale.models.exported_archive import refuse_code
@@ -86,7 +86,7 @@ def read_graph(path: str | Path) -> GraphFile:
     except OctoscaleError:
         raise
     except Exception as error:  # onnxruntime's and TorchScript's own kinds have no common base
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise OctoscaleError(f"{path} is not a readable {path.suffix} graph ({first}); export it again") from error
     written = card.read_card(text, source=str(path)) if text else None
     return GraphFile(backbone, written, written.image_size if written is not None else image_size)
