@@ -9,9 +9,7 @@ interrupted. Prints JSON.
 """
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from support.batch_size_figure import draw
 from support.recipe_runs import Bench, add_bench_arguments, printed
@@ -31,38 +29,41 @@ def main() -> None:
     bench = Bench.of(arguments)
     bench.prepare()
 
-    def run(point: tuple[int, int]) -> dict[str, Any]:
-        batch_size, steps = point
-        overrides = [
-            "loss.metric=cosine",
-            "loss.margin=0.3",
-            "optimizer.learning_rate=1e-3",
-            f"global_batch_size={batch_size}",
-            f"micro_batch_size={MICRO_BATCH_SIZE}",
-            f"steps={steps}",
-            f"schedule.warmup_steps={steps // 10}",
-        ]
-        return bench.run(f"batch-{batch_size}-steps-{steps}", overrides, shared=True)
-
-    equal_images = {size: (size, IMAGES // size) for size in BATCH_SIZES}
+    equal_images = {size: _name(size, IMAGES // size) for size in BATCH_SIZES}
     equal_steps = {
-        steps: {size: (size, steps) for size in BATCH_SIZES if size * steps <= arguments.most_images}
+        steps: {size: _name(size, steps) for size in BATCH_SIZES if size * steps <= arguments.most_images}
         for steps in arguments.steps
     }
+    runs = {_name(size, IMAGES // size): _overrides(size, IMAGES // size) for size in BATCH_SIZES}
     # A point of two lines is one run.
-    points = list(dict.fromkeys(point for line in (equal_images, *equal_steps.values()) for point in line.values()))
-    with ThreadPoolExecutor(arguments.parallel) as pool:
-        runs = dict(zip(points, pool.map(run, points), strict=True))
+    runs |= {name: _overrides(size, steps) for steps, line in equal_steps.items() for size, name in line.items()}
+    found = bench.run_all(runs, shared=True)
     report = {
         "before": bench.before(shared=True),
-        "equal_images": {size: runs[point] for size, point in equal_images.items()},
+        "equal_images": {size: found[name] for size, name in equal_images.items()},
         "equal_steps": {
-            steps: {size: runs[point] for size, point in line.items()} for steps, line in equal_steps.items()
+            steps: {size: found[name] for size, name in line.items()} for steps, line in equal_steps.items()
         },
     }
     if arguments.figure:
         draw(report, arguments.figure, images=IMAGES)
     print(printed(report))
+
+
+def _name(batch_size: int, steps: int) -> str:
+    return f"batch-{batch_size}-steps-{steps}"
+
+
+def _overrides(batch_size: int, steps: int) -> list[str]:
+    return [
+        "loss.metric=cosine",
+        "loss.margin=0.3",
+        "optimizer.learning_rate=1e-3",
+        f"global_batch_size={batch_size}",
+        f"micro_batch_size={MICRO_BATCH_SIZE}",
+        f"steps={steps}",
+        f"schedule.warmup_steps={steps // 10}",
+    ]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ seconds of a training are those of its steps.
 
 import argparse
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 from support.recipe_runs import Bench, add_bench_arguments, printed
 from support.recipe_table import RECIPES
@@ -32,14 +31,12 @@ def main() -> None:
     bench = Bench.of(arguments)
     bench.prepare()
     names = arguments.only or list(RECIPES)
-
-    def run(name: str) -> dict[str, object]:
-        overrides = [f"steps={arguments.steps}", *RECIPES[name]]
-        return bench.run(f"{name}-{arguments.steps}", overrides, shared=arguments.shared)
-
-    with ThreadPoolExecutor(arguments.parallel) as pool:
-        recipes = dict(zip(names, pool.map(run, names), strict=True))
-    report = {"before": bench.before(shared=arguments.shared), "recipes": recipes}
+    steps = arguments.steps
+    runs = {f"{name}-{steps}": [f"steps={steps}", *RECIPES[name]] for name in names}
+    report = {
+        "before": bench.before(shared=arguments.shared),
+        "recipes": bench.run_all(runs, shared=arguments.shared),
+    }
     print(printed(report))
 
 

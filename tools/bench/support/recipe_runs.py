@@ -8,7 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,12 @@ class Bench:
     """A directory of runs, and the faces they share; what is there is not made again."""
 
     directory: Path
-    threads: int  # of each command
+    parallel: int  # runs at a time, which share the cores
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "Bench":
-        """As `add_bench_arguments` has it: the machine's cores are shared by the runs at a time."""
-        return cls(arguments.directory.resolve(), max(1, (os.cpu_count() or 1) // arguments.parallel))
+        """As `add_bench_arguments` has it."""
+        return cls(arguments.directory.resolve(), arguments.parallel)
 
     def prepare(self) -> None:
         """Hold the identities out, and pack the others."""
@@ -55,8 +56,13 @@ class Bench:
         """The network before any training."""
         return self._scored(CONFIG, self.directory / "before", shared=shared)
 
-    def run(self, name: str, overrides: Sequence[str], *, shared: bool = False) -> dict[str, Any]:
-        """Train with `overrides`, or go on with that, and score the network; accuracies in %."""
+    def run_all(self, runs: Mapping[str, Sequence[str]], *, shared: bool) -> dict[str, dict[str, Any]]:
+        """Train with each run's overrides, or go on with that, and score the networks; accuracies in %, by run."""
+        with ThreadPoolExecutor(self.parallel) as pool:
+            scored = pool.map(lambda run: self._run(*run, shared=shared), runs.items())
+            return dict(zip(runs, scored, strict=True))
+
+    def _run(self, name: str, overrides: Sequence[str], *, shared: bool) -> dict[str, Any]:
         # A recipe that was changed is another run.
         digest = hashlib.sha256(json.dumps(list(overrides)).encode()).hexdigest()[:8]
         directory = self.directory / f"{name}-{digest}"
@@ -108,7 +114,8 @@ class Bench:
 
     def _octoscale(self, *arguments: str | Path) -> None:
         """Runs it, and shows what it says on stderr; its failure ends the measurement."""
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        threads = max(1, (os.cpu_count() or 1) // self.parallel)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, "-m", "octoscale.cli", *map(str, arguments)]
         subprocess.run(command, check=True, stdout=sys.stderr, env=environment, cwd=ROOT)
 
