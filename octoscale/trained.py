@@ -32,7 +32,14 @@ class Trained:
     storage: StorageConfig  # how `run` is reached
 
 
-def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = False, step: int | None = None) -> Trained:
+def load_trained(
+    target: str,
+    overrides: Sequence[str] = (),
+    *,
+    best: bool = False,
+    step: int | None = None,
+    storage: StorageConfig | None = None,
+) -> Trained:
     """Load a network from a configuration file, a run's directory, or a checkpoint URL.
 
     Args:
@@ -40,6 +47,7 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
         overrides: ``key.sub=value``, as `load_config` takes them. Those of ``storage`` are how a run is reached too.
         best: of a run, the commit with the best evaluation instead of the newest.
         step: of a run, the commit of this step.
+        storage: how a run, and what its configuration names, is reached, instead of what it and `overrides` say.
 
     Raises:
         OctoscaleError: neither of these, no commit, or a damaged one; another model for a run's network; `best` and
@@ -66,8 +74,8 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
             raise OctoscaleError(
                 f"{override!r} would change the network that the run {target} has trained; leave it out"
             )
-    storage = storage_of(overrides)
-    for checkpoints in places_with_commits(target, storage):
+    reached = storage or storage_of(overrides)
+    for checkpoints in places_with_commits(target, reached):
         url = checkpoints.store.url
         commits = [commit for commit in checkpoints.commits() if step in (None, commit.step)]
         commit = best_of(commits) if best else (commits[-1] if commits else None)
@@ -75,6 +83,8 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
             continue
         try:
             config = parse_config(checkpoints.record(commit)["config"], source=f"in {url}", overrides=overrides)
+            if storage is not None:
+                config = config.model_copy(update={"storage": storage})
             network = configured_network(config, None)
             checkpoints.load({"model": network.state_dict()}, commit)
         except DamagedError as error:
@@ -82,7 +92,7 @@ def load_trained(target: str, overrides: Sequence[str] = (), *, best: bool = Fal
                 f"the checkpoint of step {commit.step} in {url} is damaged ({error}); train on: that puts it aside "
                 "and falls back to the one before it"
             ) from error
-        return Trained(network, config, commit.step, target, storage or StorageConfig())
+        return Trained(network, config, commit.step, target, reached or StorageConfig())
     wanted = f"{'evaluated ' if best else ''}checkpoint{'' if step is None else f' of step {step}'}"
     raise OctoscaleError(
         f"{target} holds no {wanted}; give a run's directory, its checkpoints, or a configuration (.yaml)"

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import pytest
 
+import octoscale.cli
 from octoscale.data.importers.synthetic import write_synthetic_faces
 from octoscale.data.pack import pack
+from tests.unit.commands import Answer, Octoscale
 
 
 class SmallRun(Protocol):
@@ -77,6 +79,20 @@ def small_run(packed_faces: Path) -> SmallRun:
         return small_run_values(packed_faces, directory, **changes)
 
     return values
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Octoscale:
+    """Runs the command line with these arguments."""
+
+    def run(*arguments: str | Path) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["octoscale", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            octoscale.cli.main()
+        captured = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octoscale.cli.console import Json, Quiet, answer, make_writable, output_of
+from octoscale.cli.console import Json, Quiet, StorageSettings, answer, make_writable, output_of, storage_from
 from octoscale.errors import EXIT_FAILED, OctoscaleError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ Target = Annotated[str, typer.Argument(help="A run's directory, or the URL of it
 
 
 @app.command("list")
-def list_commits(target: Target, as_json: Json = False) -> None:
+def list_commits(target: Target, storage: StorageSettings = None, as_json: Json = False) -> None:
     """The commits, oldest first: step, attempt, when, score, bytes."""
-    checkpoints = _found(target)
+    checkpoints = _found(target, storage)
     found = checkpoints.listing()
     rows = [_row(checkpoints, commit, "counts") for commit in found.commits]
     rows += [_row(checkpoints, commit, "replaced attempt") for commit in found.fenced]
@@ -31,12 +31,12 @@ def list_commits(target: Target, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(target: Target, quiet: Quiet = False, as_json: Json = False) -> None:
+def verify(target: Target, storage: StorageSettings = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Read every part of every commit and compare it with its checksum. Exit code 1: one is damaged."""
     from octoscale.checkpoint import DamagedError
     from octoscale.telemetry.progress import stages
 
-    checkpoints = _found(target)
+    checkpoints = _found(target, storage)
     found = checkpoints.listing()
     rows = []
     output = output_of(quiet=quiet, as_json=as_json)
@@ -62,6 +62,7 @@ def export(
     output: Annotated[Path, typer.Argument(help="The file to write, for model.weights.", show_default=False)],
     step: Annotated[int | None, typer.Option(help="The commit of this step instead of the newest.")] = None,
     best: Annotated[bool, typer.Option("--best", help="The best evaluated commit instead of the newest.")] = False,
+    storage: StorageSettings = None,
     as_json: Json = False,
 ) -> None:
     """Write the network's weights of one commit to a file that `model.weights` loads."""
@@ -73,7 +74,7 @@ def export(
     make_writable(output.absolute().parent, "OUTPUT")
     if output.is_dir():
         raise OctoscaleError(f"OUTPUT: {output} is a folder; give the name of a file")
-    trained = load_trained(target, best=best, step=step)
+    trained = load_trained(target, best=best, step=step, storage=storage_from(storage))
     save_weights(trained.network, output)
     text = f"wrote {output}: the weights after step {trained.step}"
     answer(output_of(as_json=as_json), "exported", text, path=str(output), step=trained.step)
@@ -85,13 +86,14 @@ def prune(
     keep_last: Annotated[int, typer.Option(min=1, help="Newest commits to keep.")],
     keep_best: Annotated[bool, typer.Option(help="Also keep the best evaluated commit.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    storage: StorageSettings = None,
     as_json: Json = False,
 ) -> None:
     """Delete all but the newest commits and the best, and parts that no commit names; the newest is verified first."""
     from octoscale.checkpoint import DamagedError
     from octoscale.checkpoint.retention import prune as prune_commits
 
-    checkpoints = _found(target)
+    checkpoints = _found(target, storage)
     for newest in checkpoints.listing().commits[-1:]:
         try:
             with checkpoints.verified(newest):
@@ -110,10 +112,10 @@ def prune(
     answer(output, "pruned", text, url=checkpoints.store.url, commits=commits, folders=folders, dry_run=dry_run)
 
 
-def _found(target: str) -> "Checkpoints":
+def _found(target: str, storage: list[str] | None) -> "Checkpoints":
     from octoscale.trained import places_with_commits
 
-    for checkpoints in places_with_commits(target):
+    for checkpoints in places_with_commits(target, storage_from(storage)):
         return checkpoints
     raise OctoscaleError(f"{target} holds no checkpoint; give a run's directory, or the URL of its checkpoints")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octoscale.cli.console import Json, out, output_of
+from octoscale.cli.console import Json, StorageSettings, out, output_of, storage_from
 from octoscale.errors import OctoscaleError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def compare(
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, a row per figure.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown tables.")] = False,
+    storage: StorageSettings = None,
 ) -> None:
     """Compare runs as the paper's tables 1, 2 and 3 do, before and after; then templates and galleries."""
     from octoscale.evaluate.comparison import compare as compare_scores
@@ -30,7 +31,8 @@ def compare(
         raise OctoscaleError("--json, --csv and --markdown exclude each other; choose one")
     if len(set(runs)) < len(runs):
         raise OctoscaleError(f"a run is named twice: {' '.join(runs)}")
-    tables = compare_scores({run: scores_of(run) for run in runs})
+    reached = storage_from(storage, *runs)
+    tables = compare_scores({run: scores_of(run, reached) for run in runs})
     if as_json:
         output_of(as_json=True).event("tables", tables=[asdict(table) for table in tables])
     elif as_csv:
@@ -43,12 +45,12 @@ def compare(
 
 def _write_csv(tables: "list[ComparedTable]") -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["table", "run", "step", "column", "accuracy", "change"])
+    writer.writerow(["table", "run", "step", "column", "rate", "change"])
     for table in tables:
         for row in table.rows:
-            changes = row.changes or ("",) * len(row.accuracies)
-            for column, accuracy, change in zip(table.columns, row.accuracies, changes, strict=True):
-                writer.writerow([table.title, row.run, row.step, column, accuracy, change])
+            changes = row.changes or ("",) * len(row.rates)
+            for column, rate, change in zip(table.columns, row.rates, changes, strict=True):
+                writer.writerow([table.title, row.run, row.step, column, rate, change])
 
 
 def _markdown(table: "ComparedTable") -> str:
@@ -74,6 +76,6 @@ def _print(tables: "list[ComparedTable]") -> None:
         for column in table.columns:
             shown.add_column(column, justify="right")
         for row, texts in cells(table):
-            # The change on its own line: nine columns of accuracies and changes are wider than a terminal.
+            # The change on its own line: nine columns of rates and changes are wider than a terminal.
             shown.add_row(row.run, str(row.step), *(text.replace(" (", "\n(") for text in texts))
         out.print(shown)

@@ -5,8 +5,9 @@ Results go to stdout, everything else to stderr. With ``--json`` stdout has one 
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
@@ -14,16 +15,45 @@ from rich.console import Console, RenderableType
 from octoscale.errors import OctoscaleError
 from octoscale.telemetry.output import Output
 
+if TYPE_CHECKING:
+    from octoscale.data.storage_config import StorageConfig
+
 out = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+StorageSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage",
+        help="How object storage is reached, as the block storage says it: endpoint_url=http://…; may be repeated.",
+        metavar="KEY=VALUE",
+    ),
+]
 
 
 def output_of(*, quiet: bool = False, as_json: bool = False) -> Output:
     """The output that the options ask for."""
     return Output(errors, quiet=quiet, events=sys.stdout if as_json else None)
+
+
+def storage_from(settings: Sequence[str] | None, *places: str | None) -> "StorageConfig | None":
+    """The `storage` block that `--storage` makes; None without one.
+
+    Args:
+        places: all paths and URLs that it is for, where these are known.
+
+    Raises:
+        OctoscaleError: a setting that does not fit, or all places are local.
+    """
+    from octoscale.config import storage_of
+    from octoscale.data.storage_config import is_local
+
+    if settings and places and all(place is None or is_local(place) for place in places):
+        named = ", ".join(place for place in places if place is not None)
+        raise OctoscaleError(f"--storage {settings[0]} is of object storage, and {named} is local; leave it out")
+    return storage_of([f"storage.{setting}" for setting in settings or ()])
 
 
 def answer(output: Output, event: str, text: RenderableType, **values: Any) -> None:

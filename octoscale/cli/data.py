@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from octoscale.cli.console import Json, Quiet, answer, errors, make_writable, out, output_of, tell
+from octoscale.cli.console import (
+    Json,
+    Quiet,
+    StorageSettings,
+    answer,
+    errors,
+    make_writable,
+    out,
+    output_of,
+    storage_from,
+    tell,
+)
 
 if TYPE_CHECKING:
     from octoscale.data.pack import PackReport
@@ -60,6 +71,7 @@ def pack(
     workers: Workers = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted packing.")] = False,
     overwrite: Overwrite = False,
+    storage: StorageSettings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -72,19 +84,20 @@ def pack(
     from octoscale.data.pack.rules import parse_split
     from octoscale.telemetry.progress import stages
 
+    reached = storage_from(storage, source, destination, root, exclude)
     rules = Rules(
         aligned=align,
         min_images=min_images,
-        exclusions=Exclusions() if exclude is None else read_exclusions(exclude),
+        exclusions=Exclusions() if exclude is None else read_exclusions(exclude, reached),
         held_out=None if split is None else parse_split(split),
     )
     output = output_of(quiet=quiet, as_json=as_json)
-    opened = open_source(source, form=form, root=root, columns=Columns(path_column, identity_column))
+    opened = open_source(source, form=form, root=root, columns=Columns(path_column, identity_column), storage=reached)
     try:
         with _sigterm_as_ctrl_c(), stages(output) as show:
             report = pack_source(
                 opened, destination, rules=rules, shard_bytes=shard_mib * 2**20, image_size=image_size, seed=seed,
-                overwrite=overwrite, resume=resume, workers=workers, progress=show,
+                overwrite=overwrite, resume=resume, workers=workers, storage=reached, progress=show,
             )  # fmt: skip
     except KeyboardInterrupt:
         tell("interrupted; the same command with --resume goes on")
@@ -104,6 +117,7 @@ def index(
     image_size: ImageSize = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
+    storage: StorageSettings = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -115,7 +129,7 @@ def index(
     with stages(output) as show:
         report = index_shards(
             url, label_field=label_field, min_images=min_images, image_size=image_size, overwrite=overwrite,
-            workers=workers, progress=show,
+            workers=workers, storage=storage_from(storage, url), progress=show,
         )  # fmt: skip
     _tell_excluded(report, url.rstrip("/"))
     _answer_counts(output, "indexed", report, f"in {report.shards} shards", url)
@@ -127,6 +141,7 @@ def inspect(
         Path | None, typer.Option(help="Draw the histogram and a contact sheet of random people into this folder.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the contact sheet's people.")] = 0,
+    storage: StorageSettings = None,
     as_json: Json = False,
 ) -> None:
     """Show what a data set holds: counts, images per identity, duplicates. A remote one is not copied."""
@@ -137,7 +152,7 @@ def inspect(
 
     if figures is not None:
         make_writable(figures, "--figures")
-    with open_view(url) as view:
+    with open_view(url, storage_from(storage, url)) as view:
         duplicates = find_duplicates(view)
         if as_json:
             output_of(as_json=True).event("data_set", **json.loads(as_document(view, duplicates)))

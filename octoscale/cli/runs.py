@@ -123,7 +123,7 @@ def noise(
     trained = load_trained(target, overrides or (), best=best)
     if trained.step == 0 and trained.config.model.weights is None:
         errors.print("[yellow]no model.weights[/]: a network that has learned nothing finds no mislabels")
-    destination = Store(ledger)
+    destination = Store(ledger, trained.config.storage)
     destination.probe_writable()
     data = open_data(trained.config)
     index, reader, device = data.index, data.reader, default_device(0)

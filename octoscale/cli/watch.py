@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from octoscale.cli.console import Json, Quiet, answer, errors, out, output_of
+from octoscale.cli.console import Json, Quiet, StorageSettings, answer, errors, out, output_of, storage_from
 from octoscale.cli.runs import Overrides
 from octoscale.errors import EXIT_FAILED
 
@@ -25,6 +25,7 @@ def top(
     ],
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="One look. Exit code 1: nothing answers.")] = False,
+    storage: StorageSettings = None,
     as_json: Json = False,
 ) -> None:
     """Follow a run, wherever it trains: speed, loss, ranks, accuracy. Ctrl-C ends it, not the run."""
@@ -32,7 +33,9 @@ def top(
     from octoscale.top.sources import source_of
 
     try:
-        known = follow(source_of(run), out, output_of(as_json=as_json), every_seconds=every, once=once)
+        known = follow(
+            source_of(run, storage_from(storage, run)), out, output_of(as_json=as_json), every_seconds=every, once=once
+        )
     except KeyboardInterrupt:
         return
     if not known:

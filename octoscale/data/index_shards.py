@@ -15,6 +15,7 @@ from octoscale.data.pack.report import REPORT_NAME, PackReport, Progress, silent
 from octoscale.data.pack.rules import Rules, choose
 from octoscale.data.pack.verified import FIELDS, Verified
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.data.workers import Workers
 from octoscale.errors import OctoscaleError
 
@@ -45,6 +46,7 @@ def index_shards(
     image_size: int | None = None,
     overwrite: bool = False,
     workers: int = 1,
+    storage: StorageConfig | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
     """Read every plain tar under `url` once, and write ``index/``, ``report.json`` and ``manifest.json`` beside them.
@@ -55,6 +57,7 @@ def index_shards(
         image_size: height and width that every image must have, in pixels; None takes the first good image's.
         overwrite: replace an index that is there.
         workers: processes, one shard each at a time; the index is the same for any number.
+        storage: how `url` is reached; None: by the defaults.
         progress: called as ("index", shards done, shards).
 
     Returns:
@@ -63,7 +66,7 @@ def index_shards(
     Raises:
         OctoscaleError: no shards, compressed, damaged or hostile ones, or no identity with enough good images.
     """
-    store, progress = Store(url), progress or silent
+    store, progress = Store(url, storage or StorageConfig()), progress or silent
     names = _find_shards(store)
     store.probe_writable()
     listed = {*store.list("index"), *(name for name in (MANIFEST_NAME, REPORT_NAME) if store.exists(name))}

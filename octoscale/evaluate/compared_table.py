@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One network; accuracies and changes are fractions, column by column."""
+    """One network; rates (of pairs: accuracies) and changes are fractions, column by column."""
 
     run: str
     step: int
-    accuracies: tuple[float, ...]  # in tables of templates and galleries other rates
+    rates: tuple[float, ...]
     changes: tuple[float, ...] | None  # since step 0 of the same run
 
 
@@ -29,11 +29,11 @@ def before_and_after(steps: Collection[int]) -> list[int]:
 
 
 def table_of(
-    title: str, columns: tuple[str, ...], accuracies: Mapping[str, Mapping[int, tuple[float, ...]]]
+    title: str, columns: tuple[str, ...], rates: Mapping[str, Mapping[int, tuple[float, ...]]]
 ) -> ComparedTable:
-    """A table of accuracies by run and step, the steps ascending."""
+    """A table of rates by run and step, the steps ascending."""
     rows: list[Row] = []
-    for run, steps in accuracies.items():
+    for run, steps in rates.items():
         start: tuple[float, ...] | None = None
         for step, values in steps.items():
             changes = tuple(now - then for now, then in zip(values, start, strict=True)) if start else None
@@ -43,13 +43,13 @@ def table_of(
 
 
 def cells(table: ComparedTable) -> Iterator[tuple[Row, list[str]]]:
-    """Each row with its texts: accuracies in %, with their changes in points."""
+    """Each row with its texts: rates in %, with their changes in points."""
     for row in table.rows:
-        changes = row.changes or (None,) * len(row.accuracies)
+        changes = row.changes or (None,) * len(row.rates)
         yield (
             row,
             [
-                f"{100 * accuracy:.2f}" + (f" ({100 * change:+.2f})" if change is not None else "")
-                for accuracy, change in zip(row.accuracies, changes, strict=True)
+                f"{100 * rate:.2f}" + (f" ({100 * change:+.2f})" if change is not None else "")
+                for rate, change in zip(row.rates, changes, strict=True)
             ],
         )

@@ -6,6 +6,7 @@ import numpy as np
 
 from octoscale.data.importers.paths import store_and_name
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.compared_table import ComparedTable, before_and_after, table_of
 from octoscale.evaluate.config import Mode
@@ -25,27 +26,29 @@ Scores = Mapping[str, Mapping[int, AnyEvaluation]]
 _PairScores = Mapping[str, Mapping[int, Evaluation]]
 
 
-def scores_of(target: str) -> Scores:
+def scores_of(target: str, storage: StorageConfig | None = None) -> Scores:
     """The evaluations of a run, or in a file of `octoscale evaluate --scores`.
 
     Of a run: those that its training made, of `evaluate.pairs`, and those of benchmarks that were kept.
 
     Args:
         target: a run's directory or the file, a path or URL.
+        storage: how it is reached; None: by the defaults.
 
     Raises:
         OctoscaleError: there are none, or one cannot be read.
     """
+    storage = storage or StorageConfig()
     if target.endswith(".json"):
-        store, name = store_and_name(target)
+        store, name = store_and_name(target, storage)
         found = read_scores(store.read(name).decode(errors="replace"), target)
     else:
-        store = Store(target)
+        store = Store(target, storage)
         names = store.list("evaluations")
         made = zip(names, store.read_many(names), strict=True)
         found = [one for name, text in made for one in read_scores(text.decode(errors="replace"), f"{target}/{name}")]
         # Of two with one name the kept benchmark counts.
-        found += kept_scores(target)
+        found += kept_scores(target, storage)
     by_set: dict[str, dict[int, AnyEvaluation]] = {}
     for evaluation in found:
         by_set.setdefault(evaluation.name or evaluation.protocol, {})[evaluation.step] = evaluation

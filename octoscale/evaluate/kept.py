@@ -50,13 +50,13 @@ def keep_scores(evaluations: Sequence[AnyEvaluation], run: str, storage: Storage
         store.write(f"{_FOLDER}/{evaluation.name}/{evaluation.step:08d}.json", evaluation.to_json().encode())
 
 
-def kept_scores(run: str) -> list[AnyEvaluation]:
+def kept_scores(run: str, storage: StorageConfig | None = None) -> list[AnyEvaluation]:
     """What `keep_scores` has kept in a run's directory, by name and step.
 
     Raises:
         OctoscaleError: a file is not an evaluation.
     """
-    store = Store(run)
+    store = Store(run, storage or StorageConfig())
     names = store.list(_FOLDER)
     texts = store.read_many(names)
     return [read_scores(text.decode(), f"{run}/{name}")[0] for name, text in zip(names, texts, strict=True)]

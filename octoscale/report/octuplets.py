@@ -30,7 +30,7 @@ def octuplets_section(runs: Sequence[Run]) -> Section:
 def _of_run(run: Run, count: int, *, several: bool) -> Iterator[Item]:
     prefix = f"{run.name}: " if several else ""
     try:
-        trained = load_trained(run.target)
+        trained = load_trained(run.target, storage=run.storage)
         octuplets = mine_octuplets(trained.network, trained.config, count=count, most_images=_MOST_IMAGES)
     except OctoscaleError as error:
         yield Missing(

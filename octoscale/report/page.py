@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 import octoscale
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.report import palette
 from octoscale.report.accuracy import accuracy_section, data_sets_section, roc_section
@@ -25,24 +26,27 @@ from octoscale.report.training import training_section
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write_report(targets: Sequence[str], output: str) -> None:
+def write_report(targets: Sequence[str], output: str, storage: StorageConfig | None = None) -> None:
     """Write one page about the runs in `targets` to the file `output`, a path or URL; whole or not at all.
+
+    Args:
+        storage: how all of them are reached; None: by the defaults.
 
     Raises:
         OctoscaleError: a target is no run, or the file cannot be written; the latter is found out before the work.
     """
-    destination, name = destination_of(output)
+    destination, name = destination_of(output, storage)
     destination.probe_writable()
-    page = render_page(read_runs(targets))
+    page = render_page(read_runs(targets, storage))
     destination.write(name, page.encode())
 
 
-def destination_of(output: str) -> tuple[Store, str]:
+def destination_of(output: str, storage: StorageConfig | None = None) -> tuple[Store, str]:
     """Where the page goes: the folder, and the name in it. Raises OctoscaleError for what is no name of a file."""
     folder, _, name = output.rpartition("/")
     if not name or ("://" not in output and Path(output).expanduser().is_dir()):
         raise OctoscaleError(f"--output: {output} is a folder; give the name of a file, such as report.html")
-    return Store(folder or ("/" if output.startswith("/") else ".")), name
+    return Store(folder or ("/" if output.startswith("/") else "."), storage or StorageConfig()), name
 
 
 def render_page(runs: Sequence[Run]) -> str:

@@ -15,7 +15,7 @@ from octoscale.checkpoint import Checkpoints, DamagedError
 from octoscale.checkpoint.attempts import Claim, claims
 from octoscale.checkpoint.layout import Commit
 from octoscale.data.storage import Store
-from octoscale.data.storage_config import redacted
+from octoscale.data.storage_config import StorageConfig, redacted
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.kinds import from_json
@@ -41,6 +41,7 @@ class Run:
 
     Attributes:
         target: its directory, a path or URL.
+        storage: how it is reached; None: by the defaults, and what its configuration names as that says.
         name: the shortest end of it that tells it from the other runs of the page.
         values: its configuration, as the run wrote it.
         evaluations: of pairs, by data set, ascending by step.
@@ -55,6 +56,7 @@ class Run:
     """
 
     target: str
+    storage: StorageConfig | None
     name: str
     values: dict[str, Any]
     evaluations: dict[str, tuple[Evaluation, ...]]
@@ -98,7 +100,7 @@ class Run:
         return seconds.get("productive", 0.0) / total if total > 0 else None
 
 
-def read_runs(targets: Sequence[str]) -> list[Run]:
+def read_runs(targets: Sequence[str], storage: StorageConfig | None = None) -> list[Run]:
     """Read the runs in the directories `targets`.
 
     Raises:
@@ -106,12 +108,12 @@ def read_runs(targets: Sequence[str]) -> list[Run]:
     """
     if len(targets) > MOST_RUNS:
         raise OctoscaleError(f"{len(targets)} runs are too many for one page; give at most {MOST_RUNS}")
-    return [read_run(target, name) for target, name in zip(targets, short_names(targets), strict=True)]
+    return [read_run(target, name, storage) for target, name in zip(targets, short_names(targets), strict=True)]
 
 
-def read_run(target: str, name: str) -> Run:
-    """Read one run. Raises OctoscaleError where `target` holds none."""
-    store = Store(target)
+def read_run(target: str, name: str, storage: StorageConfig | None = None) -> Run:
+    """Read one run, reached by `storage`. Raises OctoscaleError where `target` holds none."""
+    store = Store(target, storage or StorageConfig())
     if not store.exists("config.yaml"):
         raise OctoscaleError(
             f"{redacted(target)} holds no config.yaml, so it is not a run's directory; give what the run's "
@@ -119,9 +121,10 @@ def read_run(target: str, name: str) -> Run:
         )
     problems: list[str] = []
     values = _configuration(store)
-    commits, record, attempts = _commits(target, problems)
+    commits, record, attempts = _commits(target, storage, problems)
     return Run(
         target=target,
+        storage=storage,
         name=name,
         values=values,
         evaluations=_evaluations(store, values, problems),
@@ -189,9 +192,11 @@ def _lines(store: Store, problems: list[str]) -> tuple[StepLine, ...]:
         return ()
 
 
-def _commits(target: str, problems: list[str]) -> tuple[tuple[Commit, ...], dict[str, Any], tuple[Claim, ...]]:
+def _commits(
+    target: str, storage: StorageConfig | None, problems: list[str]
+) -> tuple[tuple[Commit, ...], dict[str, Any], tuple[Claim, ...]]:
     """The commits of the first place that has some, the newest one's record, and the attempts there."""
-    for checkpoints in places_with_commits(target):
+    for checkpoints in places_with_commits(target, storage):
         commits = tuple(checkpoints.commits())
         return commits, _newest_record(checkpoints, commits, problems), tuple(claims(checkpoints.store))
     return (), {}, ()

@@ -137,7 +137,7 @@ def table4(
     ends = {row.run: row for row in compared.rows if row.step > 0}
     parts = []
     if start is not None:
-        before = Line("before fine-tuning", values=_percent(start.accuracies), compete=False)
+        before = Line("before fine-tuning", values=_percent(start.rates), compete=False)
         parts.append(Part("", (before,)))
     for study in studies:
         first = ends.get(study.rows[0][1])
@@ -149,7 +149,7 @@ def table4(
                 lines.append(Line(label, status=status))
             else:
                 changes = _percent(_minus(row, first)) if first is not None and number else ()
-                lines.append(Line(label, values=_percent(row.accuracies), changes=changes))
+                lines.append(Line(label, values=_percent(row.rates), changes=changes))
         parts.append(Part(study.title, tuple(lines)))
     return Table(compared.title, compared.columns, tuple(parts))
 
@@ -164,7 +164,7 @@ def _by_step(found: Found, *, before: bool) -> dict[str, dict[int, Evaluation]]:
 
 
 def _minus(row: Row, first: Row) -> tuple[float, ...]:
-    return tuple(now - then for now, then in zip(row.accuracies, first.accuracies, strict=True))
+    return tuple(now - then for now, then in zip(row.rates, first.rates, strict=True))
 
 
 def _percent(fractions: Sequence[float]) -> tuple[float, ...]:

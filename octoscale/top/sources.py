@@ -19,7 +19,7 @@ from octoscale.telemetry.targets import targets_of
 
 _ADDRESS = re.compile(r"https?://\S+|(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
 # Another look follows soon.
-_IMPATIENT = StorageConfig(timeout_seconds=5.0, deadline_seconds=10.0)
+_IMPATIENT = {"timeout_seconds": 5.0, "deadline_seconds": 10.0}
 # The end of a metrics.jsonl that is read: what changes in every step is there, and of the rest the last value.
 _TAIL_BYTES = 2**20
 
@@ -50,15 +50,23 @@ class Source(Protocol):
         """What is there now. Never raises because a rank does not answer."""
 
 
-def source_of(run: str) -> Source:
+def source_of(run: str, storage: StorageConfig | None = None) -> Source:
     """A source from a run's directory (a path or URL), or the address of a metrics endpoint.
+
+    Args:
+        storage: how the directory is reached; what it leaves open is impatient.
 
     Raises:
         OctoscaleError: neither of these.
     """
     if _ADDRESS.fullmatch(run) and not Path(run).is_dir():
+        if storage is not None:
+            raise OctoscaleError(
+                f"--storage is of a run's directory, and {run} is the address of its metrics; leave it out"
+            )
         return _Endpoint(run)
-    store = Store(run, _IMPATIENT)
+    given = storage.model_dump(exclude_unset=True) if storage else {}
+    store = Store(run, StorageConfig.model_validate(_IMPATIENT | given))
     if not store.exists("config.yaml") and not (store.is_local and store.local_path("telemetry").is_dir()):
         raise OctoscaleError(
             f"{run} is no run: it has no config.yaml; give a run's directory, or HOST:PORT of a rank's metrics"

@@ -1,6 +1,5 @@
 """Fixtures of unit tests."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +8,10 @@ import pytest
 import torch
 import yaml
 
-import octoscale.cli
 from octoscale.data.index import Index
 from octoscale.data.loader import Batch
 from octoscale.data.reader import ImageReader
 from tests.conftest import SmallRun
-from tests.unit.commands import Answer, Octoscale
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Octoscale:
-    """Runs the command line with these arguments."""
-
-    def run(*arguments: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["octoscale", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            octoscale.cli.main()
-        captured = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import numpy as np
 
 from octoscale.data.importers.source import IMAGE_SUFFIXES, Excluded, FileSource
 from octoscale.data.names import Names, is_line
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 _LAYOUT = "expected SOURCE/IDENTITY/IMAGE.jpg (or .jpeg, .png, .webp)"
 
 
-def open_folder(url: str, names: list[str] | None = None) -> FileSource:
+def open_folder(url: str, names: list[str] | None = None, storage: StorageConfig = DEFAULT) -> FileSource:
     """The images of a folder of one folder per identity, sorted by identity key, then by name.
 
     Ignored are all files that are not an image of an identity, hidden files apart.
@@ -23,7 +24,7 @@ def open_folder(url: str, names: list[str] | None = None) -> FileSource:
     Raises:
         OctoscaleError: no such folder, nothing in it, or images without identity folders.
     """
-    store = Store(url)
+    store = Store(url, storage)
     names = store.list() if names is None else names
     if not names:
         if not store.exists():

@@ -7,7 +7,8 @@ from octoscale.data.importers.listing import open_list
 from octoscale.data.importers.record_source import open_records
 from octoscale.data.importers.source import Source
 from octoscale.data.importers.table import Columns, open_table
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 Format = Literal["folder", "list", "csv", "parquet", "recordio"]
@@ -18,7 +19,12 @@ _BY_SUFFIX: dict[str, Format] = {
 
 
 def open_source(
-    url: str, *, form: str | None = None, root: str | None = None, columns: Columns | None = None
+    url: str,
+    *,
+    form: str | None = None,
+    root: str | None = None,
+    columns: Columns | None = None,
+    storage: StorageConfig | None = None,
 ) -> Source:
     """The images at `url`, of whatever form.
 
@@ -26,18 +32,20 @@ def open_source(
         form: None decides by the name, and for a folder by whether it holds a ``.rec``.
         root: the folder that a list's or table's paths are relative to; by default its own.
         columns: of a table.
+        storage: how all of it is reached; None: by the defaults.
 
     Raises:
         OctoscaleError: nothing is there, or it is not what its form asks for.
     """
     if form is not None and form not in get_args(Format):
         raise OctoscaleError(f"the format {form!r} is not known; it is one of {', '.join(get_args(Format))}")
+    storage = storage or DEFAULT
     suffix = next((suffix for suffix in _BY_SUFFIX if url.lower().endswith(suffix)), None)
     # A folder may be named like a file: data.rec/train.rec.
-    is_folder = suffix is None or (Store(url).is_local and Store(url).local_path().is_dir())
+    is_folder = suffix is None or (Store(url, storage).is_local and Store(url, storage).local_path().is_dir())
     names = None
     if is_folder and form in (None, "folder", "recordio"):
-        names = Store(url).list()
+        names = Store(url, storage).list()
         records = [name for name in names if "/" not in name and name.endswith(".rec")]
         if form == "recordio" or (form is None and records):
             if len(records) != 1:
@@ -49,10 +57,10 @@ def open_source(
         raise OctoscaleError(f"a root folder ({root}) belongs to lists and tables, and {url} is a {form}")
     match form:
         case "folder":
-            return open_folder(url, names)
+            return open_folder(url, names, storage)
         case "list":
-            return open_list(url, root)
+            return open_list(url, root, storage)
         case "recordio":
-            return open_records(url)
+            return open_records(url, storage)
         case _:
-            return open_table(url, columns or Columns(), root, parquet=form == "parquet")
+            return open_table(url, columns or Columns(), root, storage, parquet=form == "parquet")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from octoscale.data.importers.paths import store_and_name
 from octoscale.data.importers.recordio import MAX_RECORD_BYTES, Record, parse_index, parse_record, read_record, scan
 from octoscale.data.importers.source import Excluded, Loaded, Request, Source
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 # One read: large enough for an object store, small enough for every worker to hold a few.
@@ -144,7 +145,7 @@ class RecordSource:
         return digest.hexdigest()
 
 
-def open_records(url: str) -> RecordSource:
+def open_records(url: str, storage: StorageConfig = DEFAULT) -> RecordSource:
     """The images of the ``.rec`` file at `url`; without an ``.idx`` beside it the file is walked over once more.
 
     A first record of two labels without an image is insightface's header: the first label says where the image records
@@ -154,7 +155,7 @@ def open_records(url: str) -> RecordSource:
     Raises:
         OctoscaleError: damaged, truncated or not RecordIO.
     """
-    store, name = store_and_name(url)
+    store, name = store_and_name(url, storage)
     size = store.size(name)
     if size == 0:
         raise OctoscaleError(f"{url} is empty")

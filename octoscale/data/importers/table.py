@@ -9,7 +9,8 @@ from typing import Any
 from octoscale.data.importers.entries import Entries
 from octoscale.data.importers.paths import store_and_name
 from octoscale.data.importers.source import FileSource
-from octoscale.data.storage import Store
+from octoscale.data.storage import DEFAULT, Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 # All of them or none.
@@ -24,7 +25,9 @@ class Columns:
     identity: str = "identity"
 
 
-def open_table(url: str, columns: Columns, root: str | None = None, *, parquet: bool) -> FileSource:
+def open_table(
+    url: str, columns: Columns, root: str | None = None, storage: StorageConfig = DEFAULT, *, parquet: bool
+) -> FileSource:
     """The images that a table names; landmarks are in the columns x1, y1, … x5, y5, if it has them.
 
     Args:
@@ -33,10 +36,10 @@ def open_table(url: str, columns: Columns, root: str | None = None, *, parquet: 
     Raises:
         OctoscaleError: the table cannot be read, has no such columns, or a row that cannot be meant.
     """
-    folder, name = store_and_name(url)
+    folder, name = store_and_name(url, storage)
     data = folder.read(name)
     rows = _parquet_rows(data, url, columns) if parquet else _csv_rows(data, url, columns)
-    entries = Entries(url, folder if root is None else Store(root))
+    entries = Entries(url, folder if root is None else Store(root, storage))
     for where, (path, identity, *landmarks) in rows:
         if path is None or identity is None:
             raise OctoscaleError(f"{where} has an empty {columns.path!r} or {columns.identity!r}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from octoscale.data.decode import decode_image
 from octoscale.data.index import MANIFEST_NAME, Index, read_manifest
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.data.verified import VerifiedStore
 
 
@@ -37,13 +38,13 @@ class View:
 
 
 @contextmanager
-def open_view(url: str) -> Iterator[View]:
+def open_view(url: str, storage: StorageConfig | None = None) -> Iterator[View]:
     """A view of the data set at `url`. Of a remote one only the index is copied.
 
     Raises:
         OctoscaleError: not a packed data set, or damaged.
     """
-    store = Store(url)
+    store = Store(url, storage or StorageConfig())
     manifest = read_manifest(store.read, store.exists, url)
     if store.is_local:
         yield View(Index.load(store.local_path()), store)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from octoscale.data.importers.paths import store_and_name
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 
 _PAIR_COLUMNS = {"kind", "identity_a", "identity_b", "culprit"}
@@ -29,7 +30,7 @@ class Exclusions:
     same_person: tuple[tuple[str, ...], ...] = field(default=())
 
 
-def read_exclusions(url: str) -> Exclusions:
+def read_exclusions(url: str, storage: StorageConfig | None = None) -> Exclusions:
     """Read a file of one identity key per line, or ``pairs.csv`` or ``samples.csv`` of `octoscale noise`.
 
     Of ``pairs.csv`` a *misfiled image* is left out, and all but one of the identities that are the *same person*;
@@ -38,7 +39,7 @@ def read_exclusions(url: str) -> Exclusions:
     Raises:
         OctoscaleError: the file cannot be read, or is a table of something else.
     """
-    store, name = store_and_name(url)
+    store, name = store_and_name(url, storage or StorageConfig())
     try:
         text = store.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:

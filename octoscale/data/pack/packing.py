@@ -21,6 +21,7 @@ from octoscale.data.pack.shards import write_shards
 from octoscale.data.pack.state import PackState
 from octoscale.data.pack.verify import verify
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.data.workers import Workers
 from octoscale.errors import OctoscaleError
 
@@ -36,6 +37,7 @@ def pack(
     overwrite: bool = False,
     resume: bool = False,
     workers: int = 1,
+    storage: StorageConfig | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
     """Pack the images of `source` into a data set at `destination_url`.
@@ -52,6 +54,7 @@ def pack(
         resume: go on with an interrupted packing of the same source and settings, with `overwrite` too; begin if there
             is none.
         workers: processes that read and decode; the data set is the same for any number.
+        storage: how both are reached; None: by the defaults.
         progress: called as (stage, images done, images in all); stage is "verify" or "write".
 
     Returns:
@@ -62,11 +65,12 @@ def pack(
         OctoscaleError: an unusable source or destination, or no identity with enough good images.
     """
     rules, progress = rules or Rules(), progress or silent
-    destination = Store(destination_url)
+    storage = storage or StorageConfig()
+    destination = Store(destination_url, storage)
     if isinstance(source, str):
-        refuse_inside(Store(source), destination, rules)
-        source = open_source(source)
-    refuse_inside(Store(source.url), destination, rules)
+        refuse_inside(Store(source, storage), destination, rules)
+        source = open_source(source, storage=storage)
+    refuse_inside(Store(source.url, storage), destination, rules)
     if rules.aligned and not source.may_have_landmarks():
         raise OctoscaleError(
             f"{source.url} has no landmarks to align by; give ten numbers after each label of a list, "

@@ -67,9 +67,9 @@ def test_benchmarks_are_evaluated_kept_and_compared(call: Octoscale, config: Pat
     ]  # fmt: skip
     rows = list(csv.DictReader(io.StringIO(call("compare", run, "--csv").out)))
     assert len(rows) == 2 * (4 + 3 + 3)
-    assert float(rows[1]["accuracy"]) == tables[0]["rows"][0]["accuracies"][1]
+    assert float(rows[1]["rate"]) == tables[0]["rows"][0]["rates"][1]
     markdown = call("compare", run, "--markdown").out
-    assert f"| {run} | 4 | {100 * tables[0]['rows'][1]['accuracies'][0]:.2f} (" in markdown
+    assert f"| {run} | 4 | {100 * tables[0]['rows'][1]['rates'][0]:.2f} (" in markdown
     assert "Cross-resolution accuracy" in call("compare", run).out
     refused(call("compare", run, "--json", "--csv"), "exclude each other")
 
@@ -186,7 +186,7 @@ def test_benchmarks_of_every_kind_are_evaluated_kept_and_compared(
     texts = {option: call("compare", tmp_path / "run", *option).out for option in ((), ("--markdown",), ("--csv",))}
     assert all(title in text for title in titles for text in texts.values())
     rows = list(csv.DictReader(io.StringIO(texts["--csv",])))
-    assert float(rows[-1]["accuracy"]) == tables[-1]["rows"][0]["accuracies"][-1] == 1.0
+    assert float(rows[-1]["rate"]) == tables[-1]["rows"][0]["rates"][-1] == 1.0
     refused(call("evaluate", config, "--benchmark", "all", "--align"), "and table is csv")
     refused(call("evaluate", config, "--benchmark", "people", "--resolution", 99), "resolutions has 99 px", "32 px")
 

@@ -48,15 +48,15 @@ def test_the_tables_are_those_of_the_paper(made: Evaluation) -> None:
     assert cross.columns == ("LFW", "4 px", "8 px", "32 px", "mean", "XQLFW")
     before, after = cross.rows
     assert (before.step, before.changes) == (0, None)
-    assert before.accuracies == pytest.approx((0.7, 0.49, 0.59, 0.69, 0.59, 0.66))
+    assert before.rates == pytest.approx((0.7, 0.49, 0.59, 0.69, 0.59, 0.66))
     assert after.step == 9
-    assert after.accuracies == pytest.approx((0.8, 0.59, 0.69, 0.79, 0.69, 0.76))
+    assert after.rates == pytest.approx((0.8, 0.59, 0.69, 0.79, 0.69, 0.76))
     assert after.changes == pytest.approx((0.1,) * 6)
     assert lfw.columns == ("4 px", "8 px", "32 px", "mean")
-    assert lfw.rows[0].accuracies == pytest.approx((0.5, 0.6, 0.7, 0.6))
+    assert lfw.rows[0].rates == pytest.approx((0.5, 0.6, 0.7, 0.6))
     assert same.title == "Same resolution accuracy, % (mean of lfw, calfw)"
     assert same.columns == ("4 px", "8 px", "32 px", "mean")
-    assert same.rows[0].accuracies == pytest.approx((0.39, 0.49, 0.59, 0.49))
+    assert same.rows[0].rates == pytest.approx((0.39, 0.49, 0.59, 0.49))
 
 
 def test_texts_are_percentages_with_their_change(made: Evaluation) -> None:
@@ -153,10 +153,10 @@ def test_templates_and_galleries_have_tables_after_the_papers(made: Evaluation) 
     # Of the rates those that were measurable everywhere.
     assert [table.columns for table in tables[2:]] == [("EER", "TAR at FAR 0.1"), ("rank 1", "rank 5")]
     assert [(row.run, row.step) for row in tables[2].rows] == [("one", 0), ("one", 8), ("two", 3)]
-    assert tables[2].rows[1].accuracies == pytest.approx((0.1, 0.8))
+    assert tables[2].rows[1].rates == pytest.approx((0.1, 0.8))
     assert tables[2].rows[1].changes == pytest.approx((-0.1, 0.1))
     assert [(row.run, row.step, row.changes) for row in tables[3].rows] == [("one", 8, None), ("two", 4, None)]
-    assert tables[3].rows[1].accuracies == pytest.approx((0.7, 0.8))
+    assert tables[3].rows[1].rates == pytest.approx((0.7, 0.8))
 
 
 def test_sets_of_one_name_and_two_kinds_are_not_compared(made: Evaluation) -> None:
