@@ -65,13 +65,23 @@ def source_of(run: str, storage: StorageConfig | None = None) -> Source:
                 f"--storage is of a run's directory, and {run} is the address of its metrics; leave it out"
             )
         return _Endpoint(run)
-    given = storage.model_dump(exclude_unset=True) if storage else {}
-    store = Store(run, StorageConfig.model_validate(_IMPATIENT | given))
+    store = Store(run, _impatient(storage or StorageConfig()))
     if not store.exists("config.yaml") and not (store.is_local and store.local_path("telemetry").is_dir()):
         raise OctoscaleError(
             f"{run} is no run: it has no config.yaml; give a run's directory, or HOST:PORT of a rank's metrics"
         )
     return _Directory(run, store)
+
+
+def _impatient(storage: StorageConfig) -> StorageConfig:
+    """`storage` with what it leaves open impatient; a longest wait of its own has time for one try at least."""
+    given = storage.model_dump(exclude_unset=True)
+    values = _IMPATIENT | given
+    if "deadline_seconds" not in given:
+        values["deadline_seconds"] = max(values["deadline_seconds"], values["timeout_seconds"])
+    if "timeout_seconds" not in given:
+        values["timeout_seconds"] = min(values["timeout_seconds"], values["deadline_seconds"])
+    return StorageConfig.model_validate(values)
 
 
 class _Endpoint:

@@ -148,3 +148,17 @@ def test_synchronised_batch_norm_of_a_single_process_is_that_of_its_chunk() -> N
     set_training(network, "sync")
     assert type(network[0]) is nn.BatchNorm2d
     assert network[0].training
+
+
+class _Activated(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: the activation is in the layer."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
+
+
+def test_a_layer_that_would_lose_its_activation_is_not_synchronised() -> None:
+    network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), _Activated(3)))
+    with pytest.raises(OctoscaleError, match=r"0\.1 is a _Activated, which does more .* batch_norm to frozen or chunk"):
+        set_training(network, "sync")
+    set_training(network, "chunk")
