@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Each command imports what it runs: `octoscale --help` answers at once.
 
-ConfigArgument = Annotated[Path, typer.Argument(help="A run's configuration, YAML.", show_default=False)]
+ConfigArgument = Annotated[str, typer.Argument(help="A run's configuration, YAML: a path or URL.", show_default=False)]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.sub=value: wins over the file.", show_default=False, metavar="KEY=VALUE")
 ]
