@@ -103,6 +103,7 @@ def network_of_file(path: Path) -> FaceNetwork:
     Raises:
         OctoscaleError: no such file, it does not say which network it is, or one of your own, which is code.
     """
+    path = path.expanduser()
     if is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path)):
         if path.is_file() and graph_facts(path).card is None:
             raise OctoscaleError(

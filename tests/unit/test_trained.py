@@ -144,8 +144,9 @@ def test_two_commits_at_once_are_refused(tmp_path: Path) -> None:
         load_trained(str(tmp_path), best=True, step=2)
 
 
-def test_weights_that_octoscale_wrote_are_a_network(tmp_path: Path) -> None:
-    network = load("tiny", preprocessing=Preprocessing(color="bgr")).eval()
+@pytest.mark.parametrize("embedding_dim", [None, 32])
+def test_weights_that_octoscale_wrote_are_a_network(embedding_dim: int | None, tmp_path: Path) -> None:
+    network = load("tiny", preprocessing=Preprocessing(color="bgr"), embedding_dim=embedding_dim).eval()
     save_weights(network, tmp_path / "tiny.pt")
     found = network_of_file(tmp_path / "tiny.pt").eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)

@@ -59,7 +59,12 @@ def test_images_that_are_not_nchw_rgb_are_refused(shape: tuple[int, ...]) -> Non
         load("tiny")(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("backbone", [nn.Identity(), nn.Flatten(0)])
+class _WithoutNorms(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        return images[:, :, 0, 0], None
+
+
+@pytest.mark.parametrize("backbone", [nn.Identity(), nn.Flatten(0), _WithoutNorms()])
 def test_a_backbone_that_does_not_embed_is_refused(backbone: nn.Module) -> None:
     with pytest.raises(OctoscaleError, match="must give one tensor"):
         FaceNetwork(backbone, Preprocessing())(_images(2, size=8))
