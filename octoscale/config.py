@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from octoscale.augment import AugmentConfig
 from octoscale.checkpoint import CheckpointConfig
 from octoscale.data.config import DataConfig
+from octoscale.data.importers.paths import store_and_name
 from octoscale.data.storage_config import StorageConfig
 from octoscale.degrade import DegradeConfig
 from octoscale.distillation import DistillationConfig
@@ -94,6 +95,10 @@ class Config(Settings):
             distillation=self.distillation,
         )  # fmt: skip
 
+    def reached_by(self, storage: StorageConfig | None) -> "Config":
+        """The same run; what `storage` sets wins over its own block."""
+        return self if storage is None else self.model_copy(update={"storage": storage.over(self.storage)})
+
     def with_absolute_paths(self) -> "Config":
         """The same run from any working directory: every local path absolute."""
         values = self.model_dump()
@@ -132,24 +137,33 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a run's configuration.
 
     Args:
-        path: a YAML file.
-        overrides: ``key.sub=value``, the value in YAML; they win over the file.
+        path: a YAML file, a path or URL.
+        overrides: ``key.sub=value``, the value in YAML; they win over the file. Those of ``storage`` are how a URL is
+            reached, too.
 
     Raises:
         OctoscaleError: no such file, bad YAML, an unknown key (the nearest right one is named) or a value
             that does not fit.
     """
+    if "://" in str(path):
+        store, name = store_and_name(str(path), storage_of(overrides) or StorageConfig())
+        return parse_yaml(store.read(name), source=str(path), overrides=overrides)
     try:
-        text = Path(path).read_text()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise OctoscaleError(f"cannot read the configuration {path}: {error.strerror}") from error
+    return parse_yaml(content, source=str(path), overrides=overrides)
+
+
+def parse_yaml(content: bytes, *, source: str, overrides: Sequence[str] = ()) -> Config:
+    """As `parse_config`, of the content of a file."""
     try:
-        values = yaml.safe_load(text)
+        values = yaml.safe_load(content)
     except yaml.YAMLError as error:
-        raise OctoscaleError(f"{path} is not valid YAML: {error}") from error
+        raise OctoscaleError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise OctoscaleError(f"{path} must hold a mapping of keys, not {type(values).__name__}")
-    return parse_config(values, source=str(path), overrides=overrides)
+        raise OctoscaleError(f"{source} must hold a mapping of keys, not {type(values).__name__}")
+    return parse_config(values, source=source, overrides=overrides)
 
 
 def parse_config(values: dict[str, Any], *, source: str, overrides: Sequence[str] = ()) -> Config:

@@ -111,7 +111,10 @@ def load(
         batch_norm_epsilon = batch_norm_epsilon or read.batch_norm_epsilon
     if batch_norm_epsilon is not None:
         set_epsilon(backbone, batch_norm_epsilon)
-    return FaceNetwork(backbone, _chosen(preprocessing, own), name=name, dialect=dialect, image_size=image_size)
+    return FaceNetwork(
+        backbone, _chosen(preprocessing, own), name=name, dialect=dialect, image_size=image_size,
+        embedding_dim=embedding_dim,
+    )  # fmt: skip
 
 
 def _build(name: str, arguments: dict[str, int]) -> tuple[nn.Module, Preprocessing, int | None]:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from octoscale.config import Config, load_config, parse_config, storage_of
+from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from tests.conftest import SmallRun
@@ -84,6 +85,15 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
     broken.write_text("- 1")
     with pytest.raises(OctoscaleError, match="must hold a mapping"):
         load_config(broken)
+
+
+def test_a_file_on_object_storage_is_read_as_a_local_one_is(path: Path) -> None:
+    Store("memory://configs").write("run.yaml", path.read_bytes())
+    assert load_config("memory://configs/run.yaml", ["storage.connections=2"]) == load_config(
+        path, ["storage.connections=2"]
+    )
+    with pytest.raises(OctoscaleError, match=r"absent\.yaml"):
+        load_config("memory://configs/absent.yaml")
 
 
 def test_the_resolved_form_loads_to_the_same_configuration(path: Path, tmp_path: Path) -> None:

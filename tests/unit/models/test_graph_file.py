@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from octoscale.errors import OctoscaleError
-from octoscale.models import Preprocessing, load, set_training
+from octoscale.models import Preprocessing, load, save_weights, set_training
 from octoscale.models.config import ModelConfig
+from octoscale.models.inspection import inspect_file
+from octoscale.trained import network_of_file
 from tests.unit.models.graphs import Small, write_graph
 
 
@@ -92,3 +94,12 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
 def test_a_setting_that_a_graph_would_ignore_is_refused(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"face\.pt2 is a whole network.* leave model\.{setting} out"):
         ModelConfig.model_validate({"name": "face.pt2", setting: value})
+
+
+def test_an_archive_with_a_damaged_directory_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "face.pt"
+    save_weights(load("tiny"), path)
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x09"))
+    for read in (network_of_file, inspect_file):
+        with pytest.raises(OctoscaleError, match=r"face\.pt is a damaged archive \(.*\); copy or write it again"):
+            read(path)
