@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,13 @@ class Pairs:
     @property
     def folds(self) -> int:
         return len(np.unique(self.fold))
+
+    def digest(self) -> str:
+        """Of what decides a result but for the images themselves: their names, the pairs, labels and folds."""
+        found = sha256("\n".join(self.images).encode())
+        for numbers in (self.first, self.second, self.same, self.fold):
+            found.update(numbers.astype("<i8").tobytes())
+        return found.hexdigest()[:16]
 
 
 def collect(listed: Iterable[Listed], source: str, fold: ArrayLike | None = None) -> Pairs:
