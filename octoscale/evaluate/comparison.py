@@ -8,11 +8,12 @@ from octoscale.data.importers.paths import store_and_name
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.comparable import check_comparable, is_alike
 from octoscale.evaluate.compared_table import ComparedTable, before_and_after, table_of
 from octoscale.evaluate.config import Mode
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.identification import IdentificationEvaluation
-from octoscale.evaluate.kept import kept_scores, read_scores
+from octoscale.evaluate.kept import kept_files, own_files, read_evaluations, read_scores
 from octoscale.evaluate.kinds import AnyEvaluation
 from octoscale.evaluate.set_comparison import common_sets, of_kind, set_tables
 from octoscale.evaluate.templates import TemplateEvaluation
@@ -29,7 +30,8 @@ _PairScores = Mapping[str, Mapping[int, Evaluation]]
 def scores_of(target: str, storage: StorageConfig | None = None) -> Scores:
     """The evaluations of a run, or in a file of `octoscale evaluate --scores`.
 
-    Of a run: those that its training made, of `evaluate.pairs`, and those of benchmarks that were kept.
+    Of a run: those that its training made, of `evaluate.pairs`, and those that were kept. Kept ones of the same name
+    stand alone, unless they are of the same and at the same resolutions: a change is never one of the data set.
 
     Args:
         target: a run's directory or the file, a path or URL.
@@ -41,19 +43,23 @@ def scores_of(target: str, storage: StorageConfig | None = None) -> Scores:
     storage = storage or StorageConfig()
     if target.endswith(".json"):
         store, name = store_and_name(target, storage)
-        found = read_scores(store.read(name).decode(errors="replace"), target)
+        by_set = _by_set(read_scores(store.read(name).decode(errors="replace"), target))
     else:
         store = Store(target, storage)
-        names = store.list("evaluations")
-        made = zip(names, store.read_many(names), strict=True)
-        found = [one for name, text in made for one in read_scores(text.decode(errors="replace"), f"{target}/{name}")]
-        # Of two with one name the kept benchmark counts.
-        found += kept_scores(target, storage)
-    by_set: dict[str, dict[int, AnyEvaluation]] = {}
-    for evaluation in found:
-        by_set.setdefault(evaluation.name or evaluation.protocol, {})[evaluation.step] = evaluation
+        by_set = _by_set(read_evaluations(store, list(own_files(store).values())))
+        for name, kept in _by_set(read_evaluations(store, list(kept_files(store).values()))).items():
+            own, first = by_set.get(name, {}), next(iter(kept.values()))
+            alike = all(is_alike(first, evaluation) for evaluation in (*own.values(), *kept.values()))
+            by_set[name] = {**own, **kept} if alike else kept
     if not by_set:
         raise OctoscaleError(f"{target} has no evaluations; run octoscale evaluate {target} --benchmark all --keep")
+    return by_set
+
+
+def _by_set(evaluations: Sequence[AnyEvaluation]) -> dict[str, dict[int, AnyEvaluation]]:
+    by_set: dict[str, dict[int, AnyEvaluation]] = {}
+    for evaluation in evaluations:
+        by_set.setdefault(evaluation.name or evaluation.protocol, {})[evaluation.step] = evaluation
     return by_set
 
 
@@ -68,7 +74,8 @@ def compare(runs: Mapping[str, Scores]) -> list[ComparedTable]:
         runs: evaluations by the run's name; see `scores_of`.
 
     Raises:
-        OctoscaleError: the runs have no data set, or a run's sets of pairs no step, in common.
+        OctoscaleError: the runs have no data set, or a run's sets of pairs no step, in common; or what is one set by
+            its name is not the same, in two runs or before and after.
     """
     pairs = {run: of_kind(scores, Evaluation) for run, scores in runs.items()}
     templates = {run: of_kind(scores, TemplateEvaluation) for run, scores in runs.items()}
@@ -90,6 +97,10 @@ def compare(runs: Mapping[str, Scores]) -> list[ComparedTable]:
 def _tables_of_pairs(runs: Mapping[str, _PairScores], common: Sequence[str]) -> list[ComparedTable]:
     """The paper's tables, as far as there is something to average."""
     moments = {run: _moments(run, {name: scores[name] for name in common}) for run, scores in runs.items()}
+    for name in common:
+        check_comparable(
+            name, {run: {step: sets[name] for step, sets in steps.items()} for run, steps in moments.items()}
+        )
     every = [found for steps in moments.values() for sets in steps.values() for found in sets.values()]
     averaged = [name for name in common if name != CROSS_QUALITY]
     tables = []

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from octoscale.data.storage import DEFAULT
-from octoscale.data.storage_config import StorageConfig
+from octoscale.data.storage_config import StorageConfig, redacted
 from octoscale.distributed.world import World
 from octoscale.evaluate.as_json import PAIRS_KIND, by_number, reading
 from octoscale.evaluate.confidence import confidence_intervals, resamples
@@ -53,6 +54,10 @@ class Evaluation:
     scores: dict[tuple[Mode, int], Score]  # by mode and resolution in pixels, in the configured order
     protocol: str = "lfw"
     flip: bool = False  # embeddings of the images and their mirror images, added
+    # Of the list, see `Pairs.digest`, and where it and its images lay; empty: of an earlier version, or a pack's images.
+    pairs_digest: str = ""
+    pairs_url: str = ""
+    images_url: str = ""
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -190,7 +195,15 @@ def evaluate(
         },
         protocol=config.protocol,
         flip=config.flip,
+        pairs_digest=pairs.digest(),
+        pairs_url=as_recorded(config.pairs),
+        images_url=as_recorded(config.images or ""),
     )
+
+
+def as_recorded(place: str) -> str:
+    """A path so that it is the same from any working directory; of a URL no password; nothing is nothing."""
+    return str(Path(place).expanduser().absolute()) if place and "://" not in place else redacted(place)
 
 
 def score(distances: NDArray[np.float64], pairs: Pairs, far: tuple[float, ...], weights: Tensor | None = None) -> Score:

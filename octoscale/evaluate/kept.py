@@ -1,6 +1,7 @@
-"""Evaluations of any kind in files: of one data set or of several, and in a run's directory by benchmark."""
+"""Evaluations of any kind in files: of one data set or of several, and in a run's directory."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from octoscale.errors import OctoscaleError
 from octoscale.evaluate.kinds import AnyEvaluation, from_json
 
 _FOLDER = "benchmarks"
+# In a run's directory; whatever else lies there, such as what a file manager leaves, counts for nothing.
+_OWN = re.compile(r"evaluations/(\d+)\.json")
+_KEPT = re.compile(rf"{_FOLDER}/([^/]+)/(\d+)\.json")
 
 
 def write_scores(evaluations: Sequence[AnyEvaluation], path: Path) -> None:
@@ -50,13 +54,28 @@ def keep_scores(evaluations: Sequence[AnyEvaluation], run: str, storage: Storage
         store.write(f"{_FOLDER}/{evaluation.name}/{evaluation.step:08d}.json", evaluation.to_json().encode())
 
 
-def kept_scores(run: str, storage: StorageConfig | None = None) -> list[AnyEvaluation]:
-    """What `keep_scores` has kept in a run's directory, by name and step.
+def own_files(store: Store) -> dict[int, str]:
+    """The files of the evaluations that a run's training made, by step."""
+    found = [(name, _OWN.fullmatch(name)) for name in store.list("evaluations")]
+    return {int(match[1]): name for name, match in found if match}
+
+
+def kept_files(store: Store) -> dict[tuple[str, int], str]:
+    """The files that `keep_scores` wrote in a run's directory, by name and step."""
+    found = [(name, _KEPT.fullmatch(name)) for name in store.list(_FOLDER)]
+    return {(match[1], int(match[2])): name for name, match in found if match}
+
+
+def read_evaluations(store: Store, names: Sequence[str]) -> list[AnyEvaluation]:
+    """One evaluation of each file.
 
     Raises:
-        OctoscaleError: a file is not an evaluation.
+        OctoscaleError: a file is not an evaluation; it is named.
     """
-    store = Store(run, storage or StorageConfig())
-    names = store.list(_FOLDER)
-    texts = store.read_many(names)
-    return [read_scores(text.decode(), f"{run}/{name}")[0] for name, text in zip(names, texts, strict=True)]
+    found = []
+    for name, text in zip(names, store.read_many(names), strict=True):
+        try:
+            found.append(from_json(text.decode(errors="replace")))
+        except OctoscaleError as error:
+            raise OctoscaleError(f"{store.url.rstrip('/')}/{name} is {error}") from error
+    return found

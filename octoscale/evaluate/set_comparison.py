@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
+from octoscale.evaluate.comparable import check_comparable
 from octoscale.evaluate.compared_table import ComparedTable, before_and_after, table_of
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.identification import IdentificationEvaluation
@@ -34,12 +35,16 @@ def set_tables(
     """A table for each set that all runs have, and for each resolution at which all evaluated it.
 
     Columns are the rates that are measurable in every evaluation.
+
+    Raises:
+        OctoscaleError: evaluations of one set are not of the same.
     """
     tables = []
     for name in common_sets(runs):
         moments = {
             run: {step: scores[name][step] for step in before_and_after(scores[name])} for run, scores in runs.items()
         }
+        check_comparable(name, moments)
         every = [evaluation for steps in moments.values() for evaluation in steps.values()]
         for resolution in every[0].scores:
             if all(resolution in evaluation.scores for evaluation in every):

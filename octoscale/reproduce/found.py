@@ -1,7 +1,8 @@
 """How far a cell is, and what it has found: read from its directory alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Literal
 
 import yaml
@@ -9,7 +10,9 @@ import yaml
 from octoscale.config import Config, parse_config
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.config import EvaluateConfig
+from octoscale.evaluate.evaluation import Evaluation, as_recorded
+from octoscale.evaluate.kept import kept_files, own_files, read_evaluations
 from octoscale.reproduce.cells import Cell
 
 Status = Literal["missing", "unfinished", "finished"]
@@ -35,7 +38,8 @@ class Found:
     Attributes:
         trained: the run has its configured length, and its weights are written.
         before, after: evaluations of the network that it started from and of the final one, by data set.
-        lacking_before, lacking_after: benchmarks that are wanted and were not evaluated.
+        lacking_before, lacking_after: benchmarks that are wanted and were not evaluated, or not as they are
+            configured now.
     """
 
     trained: bool = False
@@ -56,28 +60,23 @@ def look(cell: Cell) -> Found:
     """What there is of `cell`.
 
     Raises:
-        OctoscaleError: its directory holds a run with other settings, or cannot be read.
+        OctoscaleError: its directory holds a run with other settings, or cannot be read; an evaluation in it is none.
     """
     config = cell.config
     store = Store(config.directory, config.storage)
-    names = [*store.list("evaluations"), *store.list("benchmarks")]
     if not store.exists("config.yaml"):
         return Found(lacking_before=cell.wanted_benchmarks if cell.before else (), lacking_after=cell.wanted_benchmarks)
     _check_same(store, cell)
-    own = {int(name.rpartition("/")[2].removesuffix(".json")): name for name in names if name.startswith("evaluations")}
+    own = own_files(store)
     last = max(own, default=0)
     trained = last > 0 and config.steps in (None, last) and store.exists("weights.pt")
-    kept = {
-        (name, step): f"benchmarks/{name}/{step:08d}.json"
-        for name in cell.wanted_benchmarks
-        for step in (0, last)
-        if f"benchmarks/{name}/{step:08d}.json" in names
-    }
-    before, after = {}, {}
+    kept = _kept(store, cell, {0, last})
+    before: dict[str, Evaluation] = {}
+    after: dict[str, Evaluation] = {}
     if 0 in own:
-        before = _read(store, [own[0], *(name for (_, step), name in kept.items() if step == 0)])
+        before = _own(store, own[0]) | {name: each for (name, step), each in kept.items() if step == 0}
     if trained:
-        after = _read(store, [own[last], *(name for (_, step), name in kept.items() if step == last)])
+        after = _own(store, own[last]) | {name: each for (name, step), each in kept.items() if step == last}
     return Found(
         trained=trained,
         before=before,
@@ -85,6 +84,40 @@ def look(cell: Cell) -> Found:
         lacking_before=tuple(name for name in cell.wanted_benchmarks if cell.before and (name, 0) not in kept),
         lacking_after=tuple(name for name in cell.wanted_benchmarks if (name, last) not in kept or not trained),
         started=True,
+    )
+
+
+def _own(store: Store, name: str) -> dict[str, Evaluation]:
+    """The run's own evaluation in a file, by the name of its protocol."""
+    (found,) = read_evaluations(store, [name])
+    if not isinstance(found, Evaluation):
+        raise OctoscaleError(f"{store.url.rstrip('/')}/{name} is of {found.kind}, and a run is evaluated on pairs")
+    return {found.name or found.protocol: found}
+
+
+def _kept(store: Store, cell: Cell, steps: Collection[int]) -> dict[tuple[str, int], Evaluation]:
+    """The kept evaluations of the wanted benchmarks, by name and step, that are as the configuration says now."""
+    if not cell.wanted_benchmarks or cell.config.evaluate is None:
+        return {}
+    evaluate = cell.config.evaluate
+    wanted = {name: evaluate.on(evaluate.pair_benchmarks[name]) for name in cell.wanted_benchmarks}
+    files = {key: name for key, name in kept_files(store).items() if key[0] in wanted and key[1] in steps}
+    found = zip(files, read_evaluations(store, list(files.values())), strict=True)
+    return {
+        key: evaluation
+        for key, evaluation in found
+        if isinstance(evaluation, Evaluation) and _is_as_wanted(evaluation, wanted[key[0]])
+    }
+
+
+def _is_as_wanted(evaluation: Evaluation, wanted: EvaluateConfig) -> bool:
+    """Whether an evaluation is what `wanted` would give again; of what it does not record it is believed."""
+    return (
+        evaluation.protocol == wanted.protocol
+        and evaluation.flip == wanted.flip
+        and evaluation.scores.keys() == set(product(wanted.modes, wanted.resolutions))
+        and evaluation.pairs_url in ("", as_recorded(wanted.pairs))
+        and evaluation.images_url in ("", as_recorded(wanted.images or ""))
     )
 
 
@@ -145,14 +178,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
         else:
             yield f"{prefix}{key}", value
 
-
-def _read(store: Store, names: list[str]) -> dict[str, Evaluation]:
-    """By data set; the run's own pairs under the name of their protocol."""
-    found = {}
-    for name, text in zip(names, store.read_many(names), strict=True):
-        try:
-            evaluation = Evaluation.from_json(text.decode(errors="replace"))
-        except OctoscaleError as error:
-            raise OctoscaleError(f"{store.url.rstrip('/')}/{name} is {error}") from error
-        found[evaluation.name or evaluation.protocol] = evaluation
-    return found

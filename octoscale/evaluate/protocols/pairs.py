@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,13 @@ class Pairs:
     def folds(self) -> int:
         return len(np.unique(self.fold))
 
+    def digest(self) -> str:
+        """Of what decides a result but for the images themselves: their names, the pairs, labels and folds."""
+        found = sha256("\n".join(self.images).encode())
+        for numbers in (self.first, self.second, self.same, self.fold):
+            found.update(numbers.astype("<i8").tobytes())
+        return found.hexdigest()[:16]
+
 
 def collect(listed: Iterable[Listed], source: str, fold: ArrayLike | None = None) -> Pairs:
     """Number the distinct images of a list of pairs, in the order in which they come up.
@@ -48,7 +56,7 @@ def collect(listed: Iterable[Listed], source: str, fold: ArrayLike | None = None
         fold: int [n]; None: the list has none, see `balanced_folds`.
 
     Raises:
-        OctoscaleError: no pairs, or fewer than `FOLDS` where they are to be cut into folds.
+        OctoscaleError: no pairs, or fewer than `FOLDS` of a kind where they are to be cut into folds.
     """
     pairs = list(listed)
     if not pairs:
@@ -58,24 +66,27 @@ def collect(listed: Iterable[Listed], source: str, fold: ArrayLike | None = None
     first, second = np.array(both, np.int64).T
     same = np.array([pair.same for pair in pairs])
     if fold is None:
-        if len(pairs) < FOLDS:
-            raise OctoscaleError(f"{source} lists {len(pairs)} pairs; {FOLDS} folds take {FOLDS} or more")
+        genuine = np.count_nonzero(same)
+        if min(genuine, len(same) - genuine) < FOLDS:
+            raise OctoscaleError(
+                f"{source} lists {genuine} genuine and {len(same) - genuine} impostor pairs without folds; {FOLDS} folds "
+                f"take {FOLDS} or more of either kind"
+            )
         fold = balanced_folds(same)
     return Pairs(tuple(rows), first, second, same, np.asarray(fold, np.int64), tuple(pair.where for pair in pairs))
 
 
 def balanced_folds(same: NDArray[np.bool_], folds: int = FOLDS) -> NDArray[np.int64]:
-    """The fold of each pair of a list that has all genuine pairs first, or no folds at all.
+    """The fold of each pair of a list that has none: a contiguous part of either kind, whatever their order.
 
-    Both kinds are taken in turn and the result is cut into `folds` contiguous parts: of 3,000 + 3,000
-    pairs the first 300 of either kind are the first fold.
+    Of 3,000 + 3,000 pairs the first 300 of either kind are the first fold, of 600 + 6,000 the first 60 and 600.
 
     Args:
         same: bool [n].
     """
-    turn = np.where(same, same.cumsum(), (~same).cumsum())
     fold = np.empty(len(same), np.int64)
-    fold[np.argsort(turn, kind="stable")] = contiguous_folds(len(same), folds)
+    for kind in (same, ~same):
+        fold[kind] = contiguous_folds(np.count_nonzero(kind), folds)
     return fold
 
 

@@ -3,7 +3,7 @@
 Two lines make a pair, each ``NAME/NAME_0001.jpg``; the pair is genuine where both names are the same. The images
 are LFW's. Its page says that it keeps LFW's folds and replaces the impostor pairs only, not in which order they
 stand in the file: the file is taken to be in the order of ``pairs.txt``, ten folds one after the other. Where a fold
-so found lacks one kind of pair, the two kinds are taken in turn, as in CALFW.
+so found lacks one kind of pair, either kind is cut by itself, as in CALFW.
 """
 
 import numpy as np

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,70 @@ def test_a_run_has_what_its_training_made_and_what_was_kept(made: Evaluation, tm
 
     assert {name: sorted(steps) for name, steps in scores.items()} == {"lfw": [0, 4], "calfw": [4]}
     assert scores["calfw"][4] == better(made, "calfw", 4, 0.1)
+
+
+def test_before_and_after_are_of_the_same(made: Evaluation, tmp_path: Path) -> None:
+    """Kept evaluations of another list than the run's own, under its name, are never mixed with these."""
+    (tmp_path / "evaluations").mkdir()
+    for step in (0, 4):
+        (tmp_path / f"evaluations/{step:08d}.json").write_text(replace(made, step=step).to_json())
+    same, other = replace(made, name="lfw", step=4), replace(made, name="lfw", step=4, flip=True)
+    for kept, steps in ((same, [0, 4]), (other, [4]), (replace(same, genuine_pairs=9), [4]), (narrow(same, 8), [4])):
+        keep_scores([kept], str(tmp_path))
+        assert list(scores_of(str(tmp_path))["lfw"]) == steps
+        assert scores_of(str(tmp_path))["lfw"][4] == kept
+
+
+def narrow(evaluation: Evaluation, *resolutions: int) -> Evaluation:
+    scores = {key: score for key, score in evaluation.scores.items() if key[1] in resolutions}
+    return replace(evaluation, scores=scores)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"flip": True}, "flip False and True"),
+        ({"genuine_pairs": 600}, "genuine pairs 10 and 600"),
+        ({"protocol": "calfw"}, "protocol lfw and calfw"),
+        ({"pairs_digest": "ab"}, "pairs digest .* and ab"),
+    ],
+)
+def test_different_lists_under_one_name_are_not_compared(
+    made: Evaluation, change: dict[str, Any], message: str
+) -> None:
+    start, other = better(made, "x", 0, 0.0), replace(better(made, "x", 9, 0.0), **change)
+    with pytest.raises(OctoscaleError, match=rf"x is not the same in one \(step 0\) and two \(step 9\): {message};"):
+        compare({"one": {"x": {0: start}}, "two": {"x": {9: other}}})
+    with pytest.raises(OctoscaleError, match=r"in one \(step 0\) and one \(step 9\)"):
+        compare({"one": {"x": {0: start, 9: other}}})
+    # Earlier versions did not record the list, and where it lay says nothing.
+    old = replace(better(made, "x", 9, 0.0), pairs_digest="", pairs_url="elsewhere", mean_embedding_norm=9.0)
+    assert compare({"one": {"x": {0: start}}, "two": {"x": {9: old}}})
+
+
+def test_different_templates_and_galleries_under_one_name_are_not_compared() -> None:
+    aligned = replace(templates(9), aligned=True)
+    with pytest.raises(OctoscaleError, match=r"ijbc is not the same in .*: aligned False and True; evaluate both"):
+        compare({"run": {"ijbc": {0: templates(0), 9: aligned}}})
+    larger = replace(gallery(9), distractors=5, flip=True)
+    with pytest.raises(OctoscaleError, match="tiny is not the same in .*: distractors 4 and 5; flip False and True"):
+        compare({"one": {"tiny": {9: gallery(9)}}, "two": {"tiny": {9: larger}}})
+
+
+def test_stray_files_in_a_run_count_for_nothing_and_bad_ones_are_named(made: Evaluation, tmp_path: Path) -> None:
+    keep_scores([better(made, "calfw", 4, 0.1)], str(tmp_path))
+    (tmp_path / "evaluations").mkdir()
+    for stray in ("evaluations/.DS_Store", "benchmarks/.DS_Store", "benchmarks/calfw/notes.json"):
+        (tmp_path / stray).write_bytes(b"\x00\xff\xfe")
+
+    assert list(scores_of(str(tmp_path))) == ["calfw"]
+
+    for text in ("{}", "[]", "null", "\udcff"):
+        for name in ("evaluations/00000004.json", "benchmarks/calfw/00000005.json"):
+            (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
+            with pytest.raises(OctoscaleError, match=rf"{name} is not an evaluation in JSON"):
+                scores_of(str(tmp_path))
+            (tmp_path / name).unlink()
 
 
 def test_files_of_scores_hold_one_or_several(made: Evaluation, tmp_path: Path) -> None:

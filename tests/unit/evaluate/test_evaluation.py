@@ -158,6 +158,25 @@ def test_with_flip_the_mirror_image_is_embedded_too(network: FaceNetwork) -> Non
     assert found.scores["same", 8].threshold != plain.scores["same", 8].threshold
 
 
+def test_an_evaluation_tells_its_list_from_others(verification: Verification, network: FaceNetwork) -> None:
+    pairs = verification.pairs
+    others = [
+        replace(pairs, fold=pairs.fold[::-1].copy()),
+        replace(pairs, second=np.roll(pairs.second, 1)),
+        replace(pairs, same=~pairs.same),
+        replace(pairs, images=(*pairs.images[:-1], "another")),
+    ]
+    assert len({each.digest() for each in (pairs, *others)}) == 5
+    assert replace(pairs, where=("elsewhere",) * len(pairs)).digest() == pairs.digest()
+
+    config = verification.config.model_copy(update={"pairs": "list.txt", "images": "s3://key:secret@bucket/faces"})
+    found = evaluate(network, pairs, verification.images, config, World())
+
+    assert found.pairs_digest == pairs.digest()
+    assert found.pairs_url == str(Path("list.txt").absolute())
+    assert found.images_url == "s3://***@bucket/faces"
+
+
 def test_the_threshold_judges_most_pairs_rightly(evaluation: Evaluation, verification: Verification) -> None:
     found = evaluation.scores["same", 32]
 

@@ -1,5 +1,6 @@
 """How far a cell is."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,47 @@ def test_a_benchmark_that_is_added_later_is_lacking_and_one_that_has_changed_is_
     assert look(cell_of(sweep_folder)).status == "finished"
     with pytest.raises(OctoscaleError, match=r"evaluate\.benchmarks\.calfw\.pairs was .*/p, is .*/q"):
         look(cell_of(sweep_folder, evaluate={"benchmarks": {"calfw": {"pairs": "q", "images": "i"}}}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"flip": True}, {"protocol": "calfw"}, {"pairs_url": "/elsewhere/p"}, {"images_url": "/elsewhere/i"},
+        {"scores": {("cross", 8): made_up(0, 0.5).scores["cross", 7]}},
+        {"scores": {key: score for key, score in made_up(0, 0.5).scores.items() if key[0] == "cross"}},
+    ],
+    ids=lambda change: "-".join(change),
+)  # fmt: skip
+def test_a_kept_evaluation_that_is_not_as_configured_is_lacking(
+    sweep_folder: str, finish: Finish, change: dict[str, Any]
+) -> None:
+    """It was made by hand with other options, or before the benchmark's settings changed."""
+    cell = cell_of(sweep_folder, evaluate=BENCHMARK)
+    finish(cell, 0.9, benchmarks={"calfw": 0.8})
+    store = Store(cell.config.directory)
+    places = {"pairs_url": str(Path("p").absolute()), "images_url": str(Path("i").absolute())}
+    as_it_is = replace(made_up(100, 0.8, "calfw"), **places)
+    store.write("benchmarks/calfw/00000100.json", as_it_is.to_json().encode())
+    assert look(cell).status == "finished"
+
+    store.write("benchmarks/calfw/00000100.json", replace(as_it_is, **change).to_json().encode())
+
+    found = look(cell)
+    assert (found.status, found.lacking_before, found.lacking_after) == ("unfinished", (), ("calfw",))
+    assert set(found.after) == {"lfw"}
+
+
+def test_stray_files_in_a_run_count_for_nothing_and_bad_ones_are_named(sweep_folder: str, finish: Finish) -> None:
+    cell = cell_of(sweep_folder, evaluate=BENCHMARK)
+    finish(cell, 0.9, benchmarks={"calfw": 0.8})
+    store = Store(cell.config.directory)
+    for stray in ("evaluations/.DS_Store", "evaluations/notes.json", "benchmarks/.DS_Store"):
+        store.write(stray, b"\x00\xff")
+    assert look(cell).status == "finished"
+
+    store.write("benchmarks/calfw/00000100.json", b"{}")
+    with pytest.raises(OctoscaleError, match=r"benchmarks/calfw/00000100\.json is not an evaluation"):
+        look(cell)
 
 
 def test_templates_and_galleries_are_neither_wanted_nor_compared(sweep_folder: str, finish: Finish) -> None:

@@ -52,7 +52,7 @@ def test_a_header_of_one_number_is_cut_into_ten_folds_of_both_kinds(tmp_path: Pa
 
 
 def test_a_list_too_short_for_ten_folds_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OctoscaleError, match="lists 2 pairs; 10 folds take 10 or more"):
+    with pytest.raises(OctoscaleError, match="lists 1 genuine and 1 impostor pairs without folds; 10 folds take 10"):
         read_lfw(written(tmp_path, "1\nAda\t1\t2\nAda\t1\tBob\t1\n"))
 
 

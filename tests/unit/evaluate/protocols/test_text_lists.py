@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from octoscale.errors import OctoscaleError
@@ -175,9 +176,9 @@ def test_a_table_may_be_divided_by_commas_tabs_or_spaces(tmp_path: Path, separat
 
 @pytest.mark.parametrize(("genuine", "impostor"), [("1", "-1"), ("True", "False"), ("genuine", "impostor")])
 def test_a_table_may_name_the_kinds(tmp_path: Path, genuine: str, impostor: str) -> None:
-    pairs = read_table(written(tmp_path, f"a.jpg,b.jpg,{genuine}\na.jpg,c.jpg,{impostor}\n" * 5))
+    pairs = read_table(written(tmp_path, f"a.jpg,b.jpg,{genuine}\na.jpg,c.jpg,{impostor}\n" * 10))
 
-    assert pairs.same.tolist() == [True, False] * 5
+    assert pairs.same.tolist() == [True, False] * 10
 
 
 def test_a_table_may_have_folds(tmp_path: Path) -> None:
@@ -210,8 +211,25 @@ def test_contiguous_folds_are_those_of_scikit_learn() -> None:
 
 
 def test_balanced_folds_share_what_does_not_divide() -> None:
-    import numpy as np
-
     same = np.array([True] * 13 + [False] * 12)
 
-    assert np.bincount(balanced_folds(same)).tolist() == [3, 3, 3, 3, 3, 2, 2, 2, 2, 2]
+    fold = balanced_folds(same)
+
+    assert np.bincount(fold[same]).tolist() == [2, 2, 2, 1, 1, 1, 1, 1, 1, 1]
+    assert np.bincount(fold[~same]).tolist() == [2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("genuine", "impostor"), [(3000, 3000), (600, 6000), (6000, 600)])
+def test_balanced_folds_have_a_contiguous_tenth_of_either_kind(genuine: int, impostor: int) -> None:
+    """In whatever order the kinds stand."""
+    in_order = np.array([True] * genuine + [False] * impostor)
+    for same in (in_order, ~in_order[::-1], np.random.default_rng(3).permutation(in_order)):
+        fold = balanced_folds(same)
+        for kind in (same, ~same):
+            assert fold[kind].tolist() == np.repeat(np.arange(10), kind.sum() // 10).tolist()
+
+
+def test_too_few_pairs_of_a_kind_make_no_folds(tmp_path: Path) -> None:
+    lines = [f"a,b{k},{label}\n" for label, count in ((1, 9), (0, 12)) for k in range(count)]
+    with pytest.raises(OctoscaleError, match="lists 9 genuine and 12 impostor pairs without folds; 10 folds take 10"):
+        read_table(written(tmp_path, "".join(lines)))
