@@ -71,6 +71,13 @@ class Config(Settings):
                 f"micro_batch_size is {self.micro_batch_size}, more than global_batch_size, {self.global_batch_size}: "
                 "leave it out, the whole batch is then one chunk"
             )
+        length = self.steps or self.epochs or 0
+        late = [milestone for milestone in self.schedule.milestones or () if milestone >= length]
+        if late:
+            raise ValueError(
+                f"schedule.milestones has {', '.join(f'{milestone:g}' for milestone in late)}, and the run ends after "
+                f"{length} {'epochs' if self.steps is None else 'steps'}, in which they are counted: leave them out"
+            )
         if self.distillation is not None and self.model.weights is None and not is_graph_file(self.model.name):
             raise ValueError(
                 "distillation ties the embeddings to those of the network before the run, and this one has random "

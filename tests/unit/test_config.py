@@ -104,6 +104,21 @@ def test_the_resolved_form_loads_to_the_same_configuration(path: Path, tmp_path:
     assert load_config(again) == config
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.metric=cosine", "loss.normalize=true"], "loss: the cosine distance .* leave loss.normalize out"),
+        (
+            ["steps=null", "epochs=4", "schedule.name=step", "schedule.milestones=[2, 4, 5]"],
+            "schedule.milestones has 4, 5, and the run ends after 4 epochs",
+        ),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(OctoscaleError, match=message):
+        load_config(path, overrides)
+
+
 def test_absolute_paths_leave_urls_alone(path: Path) -> None:
     config = load_config(path, ["data.url=s3://bucket/faces", "model.weights=w.pt"]).with_absolute_paths()
     assert config.data.url == "s3://bucket/faces"

@@ -1,6 +1,7 @@
 """Networks that are whole in a file: somebody else's, without octoscale's card."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +95,14 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
 def test_a_setting_that_a_graph_would_ignore_is_refused(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"face\.pt2 is a whole network.* leave model\.{setting} out"):
         ModelConfig.model_validate({"name": "face.pt2", setting: value})
+
+
+@pytest.mark.parametrize(
+    "given", [{"weights": "w.pt"}, {"dialect": "magface"}, {"embedding_dim": 8}, {"batch_norm_epsilon": 1e-3}], ids=str
+)
+def test_an_argument_that_a_graph_would_ignore_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(OctoscaleError, match=f"face.pt is a whole network, .* leave {next(iter(given))} out"):
+        load("face.pt", **given)
 
 
 def test_an_archive_with_a_damaged_directory_is_named(tmp_path: Path) -> None:
