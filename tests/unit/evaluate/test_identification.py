@@ -134,3 +134,13 @@ def test_a_set_is_read_and_the_gallery_goes_through_the_network_once(network: Fa
     assert (found.name, found.step, found.gallery, found.distractors, found.mated_probes) == ("mine", 2, 3, 1, 1)
     with pytest.raises(OctoscaleError, match="resolutions has 32 px, but the images have 16 px; leave out"):
         Identification.load(GalleryConfig(**settings, resolutions=(7, 32)))
+
+
+def test_probes_of_another_size_than_the_gallery_are_refused(network: FaceNetwork, tmp_path: Path) -> None:
+    for name, size in (("a", 16), ("b", 16), ("c", 32)):
+        Image.new("RGB", (size, size)).save(tmp_path / f"{name}.png")
+    (tmp_path / "roles.csv").write_text("a,1,gallery\nb,2,gallery\nc,1,probe\n")
+    settings: Any = {"protocol": "identification", "pairs": str(tmp_path / "roles.csv"), "images": str(tmp_path)}
+
+    with pytest.raises(OctoscaleError, match=r"c\.png .* is 32×32 px; .* as a\.png, which is 16 px high"):
+        Identification.load(GalleryConfig(**settings)).evaluate(network, World())
