@@ -90,8 +90,14 @@ def test_without_non_mated_probes_no_tpir_is_measurable() -> None:
 def test_probes_that_nobody_mates_and_broken_embeddings_are_refused() -> None:
     with pytest.raises(OctoscaleError, match="no probe shows anybody of the gallery"):
         identification_rates(Search(np.array([False]), np.array([0]), np.array([0.1])))
-    with pytest.raises(OctoscaleError, match="1 of 1 distances are not finite"):
-        identification_rates(Search(np.array([True]), np.array([1]), np.array([np.nan])))
+    probes, gallery, probe_identity, gallery_identity = drawn()
+    for part, row, kind in ((probes, 3, "150 embeddings of the probes"), (gallery, 69, "70 embeddings of the gallery")):
+        for value in (torch.nan, torch.inf):
+            broken = part.clone()
+            broken[row, 2] = value
+            both = (broken, gallery) if part is probes else (probes, broken)
+            with pytest.raises(OctoscaleError, match=f"1 of {kind} are not finite"):
+                search(*both, probe_identity, gallery_identity)
 
 
 def test_probes_are_degraded_and_the_gallery_is_not(network: FaceNetwork) -> None:
