@@ -2,12 +2,13 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octoscale.cli.console import Json, StorageSettings, out, output_of, storage_from
+from octoscale.cli.console import Json, StorageSettings, out, output_of, storage_from, tell
 from octoscale.errors import OctoscaleError
 
 if TYPE_CHECKING:
@@ -32,18 +33,21 @@ def compare(
     if len(set(runs)) < len(runs):
         raise OctoscaleError(f"a run is named twice: {' '.join(runs)}")
     reached = storage_from(storage, *runs)
-    tables = compare_scores({run: scores_of(run, reached) for run in runs})
+    found = compare_scores({run: scores_of(run, reached) for run in runs})
+    tables = found.tables
     if as_json:
-        output_of(as_json=True).event("tables", tables=[asdict(table) for table in tables])
+        output_of(as_json=True).event("tables", tables=[asdict(table) for table in tables], left_out=found.left_out)
     elif as_csv:
         _write_csv(tables)
     elif as_markdown:
         sys.stdout.write("\n".join(map(_markdown, tables)))
     else:
         _print(tables)
+    for reason in found.left_out:
+        tell(f"left out: {reason}")
 
 
-def _write_csv(tables: "list[ComparedTable]") -> None:
+def _write_csv(tables: "Sequence[ComparedTable]") -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["table", "run", "step", "column", "rate", "change"])
     for table in tables:
@@ -65,7 +69,7 @@ def _markdown(table: "ComparedTable") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _print(tables: "list[ComparedTable]") -> None:
+def _print(tables: "Sequence[ComparedTable]") -> None:
     from rich.table import Table
 
     from octoscale.evaluate.compared_table import cells

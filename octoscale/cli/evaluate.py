@@ -46,7 +46,7 @@ def evaluate(
     from octoscale.distributed.world import connected, world_from_environment
     from octoscale.evaluate.chosen import chosen
     from octoscale.evaluate.counted import counted
-    from octoscale.evaluate.kept import keep_scores, write_scores
+    from octoscale.evaluate.kept import check_keepable, keep_scores, write_scores
     from octoscale.evaluate.kinds import load
     from octoscale.evaluate.set_report import draw_any_roc, has_roc, render_any
     from octoscale.telemetry.progress import stages
@@ -63,6 +63,14 @@ def evaluate(
         trained.config.evaluate, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
         flip=flip, resolutions=resolution or (), align=align,
     )  # fmt: skip
+    if keep:
+        if benchmark and (flip is not None or resolution or align):
+            raise OctoscaleError(
+                "--keep keeps a benchmark as it is configured: leave out --resolution, --flip and --align, or name "
+                "another one in evaluate.benchmarks, where resolutions may stand too"
+            )
+        if not benchmark:
+            check_keepable(wanted, trained.config.evaluate, trained.run, trained.storage)
     if figures is not None and not any(map(has_roc, wanted.values())):
         raise OctoscaleError(f"--figures: {', '.join(wanted)} has no ROC to draw; leave it out")
     network = trained.network.to(world.device)

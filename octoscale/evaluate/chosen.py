@@ -50,8 +50,8 @@ def chosen(
     if benchmarks:
         known = configured.benchmarks if configured is not None else {}
         names = list(known) if ALL in benchmarks else list(benchmarks)
-        for name in names or benchmarks:
-            if name not in known:
+        for name in benchmarks:
+            if name not in known and not (name == ALL and known):
                 raise OctoscaleError(
                     f"{source} has no benchmark {name!r}, only {', '.join(known) or 'none'}; "
                     "add it to evaluate.benchmarks"

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.config import AnyConfig, EvaluateConfig, TemplateConfig
+from octoscale.evaluate.evaluation import Evaluation, as_recorded
 from octoscale.evaluate.kinds import AnyEvaluation
+from octoscale.evaluate.templates import TemplateEvaluation
 
 # Of the network, or where the data set lay.
 _APART = frozenset({"name", "step", "mean_embedding_norm", "scores", "pairs_url", "images_url"})
@@ -23,6 +26,25 @@ def differences(one: AnyEvaluation, other: AnyEvaluation) -> list[str]:
 def is_alike(one: AnyEvaluation, other: AnyEvaluation) -> bool:
     """Whether two evaluations are of the same, at the same resolutions too."""
     return type(one) is type(other) and not differences(one, other) and one.scores.keys() == other.scores.keys()
+
+
+def unlike(evaluation: AnyEvaluation, config: AnyConfig) -> list[str]:
+    """What an evaluation is otherwise than `config` would give it now: "flip True, not False".
+
+    What it does not record, as those of earlier versions, is believed.
+    """
+    recorded: dict[str, object] = {"protocol": evaluation.protocol, "flip": evaluation.flip}
+    wanted: dict[str, object] = {"protocol": config.protocol, "flip": config.flip}
+    if isinstance(evaluation, Evaluation) and isinstance(config, EvaluateConfig):
+        recorded |= {"modes": sorted(evaluation.modes), "resolutions": list(evaluation.resolutions)}
+        recorded |= {"pairs": evaluation.pairs_url, "images": evaluation.images_url}
+        wanted |= {"modes": sorted(config.modes), "resolutions": list(config.resolutions)}
+        wanted |= {"pairs": as_recorded(config.pairs), "images": as_recorded(config.images or "")}
+    elif not isinstance(config, EvaluateConfig):
+        recorded["resolutions"], wanted["resolutions"] = list(evaluation.scores), list(config.resolutions or (None,))
+        if isinstance(evaluation, TemplateEvaluation) and isinstance(config, TemplateConfig):
+            recorded["align"], wanted["align"] = evaluation.aligned, config.align
+    return [f"{key} {value}, not {wanted[key]}" for key, value in recorded.items() if value not in ("", wanted[key])]
 
 
 def check_comparable(name: str, evaluations: Mapping[str, Mapping[int, AnyEvaluation]]) -> None:

@@ -54,6 +54,8 @@ class DataSet(Settings):
     pairs: str
     # The folder that the list's names are relative to.
     images: str | None = None
+    # To which they are degraded; none, of a benchmark: evaluate.resolutions.
+    resolutions: Resolutions = ()
 
     @model_validator(mode="after")
     def _images_where_they_are_needed(self) -> "DataSet":
@@ -108,8 +110,6 @@ def _of_its_kind(values: Any) -> Any:
         return TemplateSet.model_validate(values)
     if protocol in GALLERIES:
         return GallerySet.model_validate(values)
-    if "resolutions" in values:
-        raise ValueError(f"pairs ({protocol}) are evaluated at evaluate.resolutions: leave resolutions out here")
     return DataSet.model_validate(values)
 
 
@@ -156,6 +156,16 @@ class EvaluateConfig(DataSet):
             )
         return protocol
 
+    @model_validator(mode="after")
+    def _two_names_for_two_evaluations(self) -> "EvaluateConfig":
+        data = self.pair_benchmarks.get(self.protocol)
+        if data is not None and data.resolutions:
+            raise ValueError(
+                f"benchmarks.{self.protocol} has resolutions of its own, and {self.protocol} is what evaluate.pairs are "
+                f"called: give it another name, such as {self.protocol}_sizes"
+            )
+        return self
+
     @field_validator("modes")
     @classmethod
     def _distinct(cls, modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
@@ -175,9 +185,12 @@ class EvaluateConfig(DataSet):
     @overload
     def on(self, data: GallerySet) -> GalleryConfig: ...
     def on(self, data: AnySet) -> "AnyConfig":
-        """The same evaluation of another data set: of other pairs everything, else what suits the set."""
+        """The same evaluation of another data set: of other pairs all that they do not say themselves, else what suits
+        the set."""
         mine, other = self.model_dump(), data.model_dump()
         if isinstance(data, DataSet):
+            if not data.resolutions:
+                del other["resolutions"]
             return type(self).model_validate({**mine, **other, "benchmarks": {}})
         kind = TemplateConfig if isinstance(data, TemplateSet) else GalleryConfig
         shared = {key: mine[key] for key in ("flip", "batch_size", "far") if key in kind.model_fields}

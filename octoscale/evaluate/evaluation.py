@@ -67,6 +67,14 @@ class Evaluation:
     def resolutions(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(resolution for _, resolution in self.scores))
 
+    @property
+    def varies_in_resolution(self) -> bool:
+        """Whether it is of XQLFW, by its protocol or its name: its pairs differ in resolution as they are.
+
+        So it is shown at the highest resolution alone, and never averaged with other sets.
+        """
+        return "xqlfw" in (self.protocol, self.name.lower())
+
     def mean_accuracy(self, mode: Mode) -> float:
         """The accuracy of `mode`, averaged over the resolutions."""
         return float(np.mean([score.accuracy for (of, _), score in self.scores.items() if of == mode]))

@@ -128,7 +128,16 @@ def search(probes: Tensor, gallery: Tensor, probe_identity: Tensor, gallery_iden
         probes: float [p, dim].
         gallery: float [g, dim].
         probe_identity, gallery_identity: int64 [p] and [g].
+
+    Raises:
+        OctoscaleError: an embedding is not finite; a distractor's too, which would be before nobody.
     """
+    for kind, rows in (("probes", probes), ("gallery", gallery)):
+        if broken := int((~rows.isfinite().all(1)).sum()):
+            raise OctoscaleError(
+                f"{broken} of {len(rows)} embeddings of the {kind} are not finite: the network gives NaN or infinity; "
+                "look for damaged weights"
+            )
     probes, gallery = (nn.functional.normalize(rows.double(), dim=1) for rows in (probes, gallery))
     mated, ranks, nearest = [], [], []
     for rows in torch.arange(len(probes)).split(_BLOCK):
@@ -154,13 +163,8 @@ def identification_rates(
     1/x non-mated probes it is not measurable.
 
     Raises:
-        OctoscaleError: no probe has a mate, or a distance is not finite.
+        OctoscaleError: no probe has a mate.
     """
-    if not np.isfinite(found.distance).all():
-        raise OctoscaleError(
-            f"{np.count_nonzero(~np.isfinite(found.distance))} of {len(found.distance)} distances are not finite: the "
-            "network gives NaN or infinite embeddings; look for damaged weights"
-        )
     if not found.mated.any():
         raise OctoscaleError("no probe shows anybody of the gallery; compare the identities of both lists")
     rank = {k: float(np.mean(found.rank[found.mated] <= k)) for k in ranks}

@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
 from octoscale.data.temporary import written_whole
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.comparable import unlike
+from octoscale.evaluate.config import AnyConfig, EvaluateConfig
 from octoscale.evaluate.kinds import AnyEvaluation, from_json
 
 _FOLDER = "benchmarks"
@@ -52,6 +54,37 @@ def keep_scores(evaluations: Sequence[AnyEvaluation], run: str, storage: Storage
     store = Store(run, storage or StorageConfig())
     for evaluation in evaluations:
         store.write(f"{_FOLDER}/{evaluation.name}/{evaluation.step:08d}.json", evaluation.to_json().encode())
+
+
+def check_keepable(
+    wanted: Mapping[str, AnyConfig], configured: EvaluateConfig | None, run: str, storage: StorageConfig | None = None
+) -> None:
+    """Refuse what would stand in a run's tables for evaluations of its name that are made otherwise.
+
+    Args:
+        wanted: what is to be evaluated and kept, by name.
+        configured: what the run evaluates itself, under the name of its protocol.
+
+    Raises:
+        OctoscaleError: what is configured, the run's newest evaluation of its own or a kept one has the name, and other
+            settings.
+    """
+    advice = "give it a name of its own in evaluate.benchmarks, where resolutions may stand too, or leave out --keep"
+    if configured is not None and wanted.get(configured.protocol, configured) != configured:
+        raise OctoscaleError(
+            f"--keep: {configured.protocol} is what the run's own evaluations are called, and this one is not as "
+            f"configured: {advice}"
+        )
+    store = Store(run, storage or StorageConfig())
+    newest = list(own_files(store).values())[-1:]
+    files = [*newest, *(file for (name, _), file in kept_files(store).items() if name in wanted)]
+    for file, there in zip(files, read_evaluations(store, files), strict=True):
+        name = there.name or there.protocol
+        if name in wanted and (found := unlike(there, wanted[name])):
+            raise OctoscaleError(
+                f"--keep: {store.url.rstrip('/')}/{file} is another evaluation of {name} ({'; '.join(found)}): "
+                f"{advice}"
+            )
 
 
 def own_files(store: Store) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""Evaluations for people: a table in the terminal, JSON, and pictures."""
+"""Evaluations for people: tables in the terminal, and pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,11 +87,6 @@ def _operating_points(evaluation: Evaluation) -> Table:
             rates = (f"{100 * score.equal_error_rate:.2f}", f"{100 * score.area_under_curve:.2f}", *tars)
             table.add_row(mode, f"{resolution} px", *rates)
     return table
-
-
-def write_json(evaluation: Evaluation, path: str | Path) -> None:
-    """Write `evaluation` to a local file; `Evaluation.from_json` reads it."""
-    Path(path).write_text(evaluation.to_json() + "\n")
 
 
 def draw_accuracy_by_resolution(before: Evaluation, after: Evaluation, path: str | Path) -> None:

@@ -31,30 +31,45 @@ def common_sets(runs: Mapping[str, Mapping[str, object]]) -> list[str]:
 
 def set_tables(
     runs: Mapping[str, Mapping[str, Mapping[int, TemplateEvaluation | IdentificationEvaluation]]], title: str
-) -> list[ComparedTable]:
+) -> tuple[list[ComparedTable], list[str]]:
     """A table for each set that all runs have, and for each resolution at which all evaluated it.
 
     Columns are the rates that are measurable in every evaluation.
 
+    Returns:
+        The tables, and what is in none of them, with the reason.
+
     Raises:
         OctoscaleError: evaluations of one set are not of the same.
     """
-    tables = []
+    tables: list[ComparedTable] = []
+    left_out: list[str] = []
     for name in common_sets(runs):
         moments = {
             run: {step: scores[name][step] for step in before_and_after(scores[name])} for run, scores in runs.items()
         }
         check_comparable(name, moments)
-        every = [evaluation for steps in moments.values() for evaluation in steps.values()]
-        for resolution in every[0].scores:
-            if all(resolution in evaluation.scores for evaluation in every):
-                rates = {
-                    run: {step: evaluation.scores[resolution].rates for step, evaluation in steps.items()}
-                    for run, steps in moments.items()
-                }
-                where = name if resolution is None else f"{name}, {resolution} px"
-                tables.append(_table(f"{title}, % ({where})", rates))
-    return tables
+        every = [(run, step, evaluation) for run, steps in moments.items() for step, evaluation in steps.items()]
+        resolutions = dict.fromkeys(resolution for _, _, evaluation in every for resolution in evaluation.scores)
+        lacking = {
+            resolution: [f"{run} (step {step})" for run, step, each in every if resolution not in each.scores]
+            for resolution in resolutions
+        }
+        if all(lacking.values()):
+            left_out.append(f"{name}: the evaluations have no resolution in common")
+            continue
+        for resolution, without in lacking.items():
+            if without:
+                size = "not degraded" if resolution is None else f"{resolution} px"
+                left_out.append(f"{name}, {size}: {without[0]} lacks it")
+                continue
+            rates = {
+                run: {step: evaluation.scores[resolution].rates for step, evaluation in steps.items()}
+                for run, steps in moments.items()
+            }
+            where = name if resolution is None else f"{name}, {resolution} px"
+            tables.append(_table(f"{title}, % ({where})", rates))
+    return tables, left_out
 
 
 def _table(title: str, rates: Mapping[str, Mapping[int, Mapping[str, float | None]]]) -> ComparedTable:

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from octoscale.evaluate.comparison import CROSS_QUALITY
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.report import before_and_after_lines, draw_roc_panel
 from octoscale.evaluate.style import BEFORE, DASHES, INK, save, shades, tidy
@@ -26,22 +25,22 @@ _PANELS_IN_A_ROW = 4
 Pair = tuple[Evaluation, Evaluation]
 
 
-def shown_resolutions(name: str, evaluation: Evaluation, wanted: Sequence[int] = ()) -> tuple[int, ...]:
+def shown_resolutions(evaluation: Evaluation, wanted: Sequence[int] = ()) -> tuple[int, ...]:
     """The resolutions of a data set that are drawn: the wanted ones, else all.
 
-    Of XQLFW, by its name or its protocol, the highest alone: its pairs differ in resolution as they are.
+    Of XQLFW the highest alone: its pairs differ in resolution as they are.
     """
-    if CROSS_QUALITY in (name, evaluation.protocol):
+    if evaluation.varies_in_resolution:
         return evaluation.resolutions[-1:]
     return tuple(each for each in evaluation.resolutions if each in wanted) or evaluation.resolutions
 
 
-def accuracies(name: str, pair: Pair) -> dict[int, tuple[float, float]]:
+def accuracies(pair: Pair) -> dict[int, tuple[float, float]]:
     """Before and after at each resolution that is drawn, in %."""
     before, after = (evaluation.scores for evaluation in pair)
     return {
         each: (100 * before["cross", each].accuracy, 100 * after["cross", each].accuracy)
-        for each in shown_resolutions(name, pair[1])
+        for each in shown_resolutions(pair[1])
     }
 
 
@@ -53,7 +52,7 @@ def draw_figure2(sets: Mapping[str, Pair], path: Path, resolutions: Sequence[int
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (name, (before, after)) in zip(panels.flat, sets.items(), strict=False):
         tidy(axes, title=name, subtitle=f"{after.genuine_pairs + after.impostor_pairs:,} pairs, cross-resolution")
-        drawn = shown_resolutions(name, after, resolutions)
+        drawn = shown_resolutions(after, resolutions)
         draw_roc_panel(axes, after, "cross", before=before, resolutions=drawn)
     for axes in panels.flat[len(sets) :]:
         axes.remove()
@@ -67,7 +66,7 @@ def draw_figure3(sets: Mapping[str, Pair], path: Path) -> None:
     """A bar for each data set and resolution: what was there before, and darker or lighter what has changed."""
     resolutions = tuple(sorted({each for _, after in sets.values() for each in after.resolutions}))
     colors = dict(zip(resolutions, shades(len(resolutions)), strict=True))
-    values = {name: accuracies(name, pair) for name, pair in sets.items()}
+    values = {name: accuracies(pair) for name, pair in sets.items()}
     bars = sum(len(each) for each in values.values())
     figure = Figure(figsize=(max(6.4, 0.52 * bars + 0.7 * len(sets) + 1.2), 4.9), layout="constrained")
     axes = figure.subplots()

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, Literal
 
 import yaml
@@ -10,8 +9,8 @@ import yaml
 from octoscale.config import Config, parse_config
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.config import EvaluateConfig
-from octoscale.evaluate.evaluation import Evaluation, as_recorded
+from octoscale.evaluate.comparable import unlike
+from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.kept import kept_files, own_files, read_evaluations
 from octoscale.reproduce.cells import Cell
 
@@ -106,19 +105,8 @@ def _kept(store: Store, cell: Cell, steps: Collection[int]) -> dict[tuple[str, i
     return {
         key: evaluation
         for key, evaluation in found
-        if isinstance(evaluation, Evaluation) and _is_as_wanted(evaluation, wanted[key[0]])
+        if isinstance(evaluation, Evaluation) and not unlike(evaluation, wanted[key[0]])
     }
-
-
-def _is_as_wanted(evaluation: Evaluation, wanted: EvaluateConfig) -> bool:
-    """Whether an evaluation is what `wanted` would give again; of what it does not record it is believed."""
-    return (
-        evaluation.protocol == wanted.protocol
-        and evaluation.flip == wanted.flip
-        and evaluation.scores.keys() == set(product(wanted.modes, wanted.resolutions))
-        and evaluation.pairs_url in ("", as_recorded(wanted.pairs))
-        and evaluation.images_url in ("", as_recorded(wanted.images or ""))
-    )
 
 
 def differences(stored: Config, wanted: Config) -> list[str]:

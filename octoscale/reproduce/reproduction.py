@@ -71,7 +71,7 @@ def figure2_of(base: Config, directory: str, resolutions: Sequence[int]) -> Repr
         sets = _before_and_after(swept.found[cell.name])
         if not sets:
             return None
-        rates = [_rates(name, pair, resolutions) for name, pair in sets.items()]
+        rates = [_rates(pair, resolutions) for pair in sets.values()]
         table = _by_resolution("Equal error rate after fine-tuning, % (change)", sets, rates)
         pictures = {"figure2.png": lambda path: draw_figure2(sets, path, resolutions)}
         return Drawn(table, {**pictures, **_as_text("figure2", table)})
@@ -87,7 +87,7 @@ def figure3_of(base: Config, directory: str) -> Reproduction:
         sets = _before_and_after(swept.found[cell.name])
         if not sets:
             return None
-        values = [accuracies(name, pair) for name, pair in sets.items()]
+        values = [accuracies(pair) for pair in sets.values()]
         table = _by_resolution("Cross-resolution accuracy after fine-tuning, % (change)", sets, values)
         return Drawn(table, {"figure3.png": partial(draw_figure3, sets), **_as_text("figure3", table)})
 
@@ -163,11 +163,11 @@ def _before_and_after(found: Found) -> dict[str, Pair]:
 _Values = dict[int, tuple[float, float]]
 
 
-def _rates(name: str, pair: Pair, resolutions: Sequence[int]) -> _Values:
+def _rates(pair: Pair, resolutions: Sequence[int]) -> _Values:
     before, after = (evaluation.scores for evaluation in pair)
     return {
         each: (100 * before["cross", each].equal_error_rate, 100 * after["cross", each].equal_error_rate)
-        for each in shown_resolutions(name, pair[1], resolutions)
+        for each in shown_resolutions(pair[1], resolutions)
     }
 
 

@@ -132,7 +132,7 @@ def table4(
         return None
     # Where the benchmarks were not evaluated before a run, its own pairs must not stand for a benchmark of their name.
     whole = {cell.name: cell.before or not cell.wanted_benchmarks for cell in done}
-    compared = compare({name: _by_step(found[name], before=before) for name, before in whole.items()})[0]
+    compared = compare({name: _by_step(found[name], before=before) for name, before in whole.items()}).tables[0]
     start = next((row for row in compared.rows if row.step == 0), None)
     ends = {row.run: row for row in compared.rows if row.step > 0}
     parts = []

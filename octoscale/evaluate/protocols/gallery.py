@@ -10,7 +10,7 @@ mate; TinyFace has none of these.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,19 @@ class Gallery:
     probe_identity: NDArray[np.int64]  # [p]
 
 
+class _Row(NamedTuple):
+    """One image of a list."""
+
+    image: str  # without a suffix
+    identity: str  # empty for distractors
+    role: str
+    where: str  # for messages: "line 7 of roles.csv"
+
+    @property
+    def says(self) -> str:
+        return f"{self.role} of {self.identity}" if self.identity else self.role
+
+
 def read_tinyface(folder: str, images: str, storage: StorageConfig = DEFAULT) -> Gallery:
     """Read TinyFace's protocol.
 
@@ -45,17 +58,19 @@ def read_tinyface(folder: str, images: str, storage: StorageConfig = DEFAULT) ->
         storage: how both are reached.
 
     Raises:
-        OctoscaleError: a file cannot be read or is built differently; there are no distractors; SciPy is missing.
+        OctoscaleError: a file cannot be read or is built differently; there are no distractors; an image is two things;
+            SciPy is missing.
     """
     folder = folder.rstrip("/")
-    rows = [
+    rows: list[_Row] = [
         *_read_names(f"{folder}/gallery_match_img_ID_pairs.mat", "gallery", "Gallery_Match", storage),
         *_read_names(f"{folder}/probe_img_ID_pairs.mat", "probe", "Probe", storage),
     ]
     distractors = images_below(Store(images, storage), "Gallery_Distractor")
     if not distractors:
         raise OctoscaleError(f"{images} has no images in Gallery_Distractor; TinyFace's gallery takes them")
-    return _collect([*rows, *((without_suffix(path), "", "distractor") for path in distractors)], folder)
+    where = f"{images}/Gallery_Distractor"
+    return _collect([*rows, *(_Row(without_suffix(path), "", "distractor", where) for path in distractors)], folder)
 
 
 def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
@@ -66,17 +81,18 @@ def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
         storage: how it is reached.
 
     Raises:
-        OctoscaleError: the file cannot be read, a line is malformed, or there is no gallery or no probe.
+        OctoscaleError: the file cannot be read, a line is malformed, an image is two things, or there is no gallery or
+            no probe.
     """
-    rows: list[tuple[str, str, str]] = []
+    rows: list[_Row] = []
     for number, line in enumerate(read_lines(path, storage), start=1):
         where = f"line {number} of {path}"
         *names, role = fields_of(line, where) or [""]
         match [*names, role.lower()]:
             case [image, identity, ("gallery" | "probe") as role] if image and identity:
-                rows.append((without_suffix(image), identity, role))
+                rows.append(_Row(without_suffix(image), identity, role, where))
             case [image, _, "distractor" as role] | [image, "distractor" as role] if image:
-                rows.append((without_suffix(image), "", role))
+                rows.append(_Row(without_suffix(image), "", role, where))
             case [_, _, "role" | "split" | "set" | "part"] if number == 1:
                 pass  # a heading; any other word may be a mistyped role
             case _:
@@ -87,7 +103,7 @@ def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
     return _collect(rows, path)
 
 
-def _read_names(path: str, kind: str, folder: str, storage: StorageConfig) -> list[tuple[str, str, str]]:
+def _read_names(path: str, kind: str, folder: str, storage: StorageConfig) -> list[_Row]:
     values = read_matlab(path, f"{kind}_set", f"{kind}_ids", storage=storage)
     names, identities = values[f"{kind}_set"].ravel(), values[f"{kind}_ids"].ravel()
     if len(names) != len(identities):
@@ -99,7 +115,8 @@ def _read_names(path: str, kind: str, folder: str, storage: StorageConfig) -> li
             raise OctoscaleError(f"entry {number} of {kind}_set in {path} is {text!r}; expected an image's name")
         if not isinstance(value, int | float) or not float(value).is_integer():
             raise OctoscaleError(f"entry {number} of {kind}_ids in {path} is {value!r}; expected a whole number")
-        rows.append((f"{folder}/{without_suffix(text)}", str(int(value)), kind))
+        where = f"entry {number} of {kind}_set in {path}"
+        rows.append(_Row(f"{folder}/{without_suffix(text)}", str(int(value)), kind, where))
     return rows
 
 
@@ -111,14 +128,22 @@ def _only(cell: Any) -> Any:
     )
 
 
-def _collect(rows: list[tuple[str, str, str]], source: str) -> Gallery:
+def _collect(rows: list[_Row], source: str) -> Gallery:
     images: dict[str, int] = {}
     identities: dict[str, int] = {}
+    first: dict[str, _Row] = {}
     listed: dict[str, list[tuple[int, int]]] = {"gallery": [], "probe": []}
-    for image, identity, role in rows:
-        number = DISTRACTOR if role == "distractor" else identities.setdefault(identity, len(identities))
-        part = listed["probe" if role == "probe" else "gallery"]
-        part.append((images.setdefault(image, len(images)), number))
+    for row in rows:
+        before = first.setdefault(row.image, row)
+        if (before.identity, before.role) != (row.identity, row.role):
+            # A probe would find itself, and nobody can be two people.
+            raise OctoscaleError(
+                f"{row.where} has {row.image} as {row.says}, and {before.where} as {before.says}: an image has one role "
+                "and shows one person; leave one of them out"
+            )
+        number = DISTRACTOR if row.role == "distractor" else identities.setdefault(row.identity, len(identities))
+        part = listed["probe" if row.role == "probe" else "gallery"]
+        part.append((images.setdefault(row.image, len(images)), number))
     for role, part in listed.items():
         if not part:
             raise OctoscaleError(f"{source} has no {role} image; identification takes a gallery and probes")

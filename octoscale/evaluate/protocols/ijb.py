@@ -8,6 +8,7 @@ begin with ``ijbb``. NIST's own CSV files are another form and are not read.
 
 import io
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,8 @@ from octoscale.evaluate.protocols.text import read_lines
 
 # A number of a template or medium, at most: what int64 holds.
 _DIGITS = 18
+# As strict as needed to find the line that makes a list unreadable.
+_PAIR = re.compile(rf"\s*\d{{1,{_DIGITS}}}\s+\d{{1,{_DIGITS}}}\s+[01]\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,16 @@ def _read_pairs(path: str, storage: StorageConfig) -> tuple[NDArray[np.int64], N
     if not lines:
         raise OctoscaleError(f"{path} lists no pairs of templates")
     try:
-        pairs = np.loadtxt(io.StringIO("\n".join(lines)), dtype=np.int64, ndmin=2)
-    except ValueError as error:
-        raise OctoscaleError(f"{path} is not a list of 'TEMPLATE TEMPLATE LABEL': {error}") from error
-    if pairs.shape[1:] != (3,):
-        raise OctoscaleError(f"{path} has {pairs.shape[1]} numbers a line; expected 'TEMPLATE TEMPLATE LABEL'")
-    strange = np.flatnonzero((pairs[:, 2] != 0) & (pairs[:, 2] != 1))
-    if len(strange):
-        raise OctoscaleError(f"pair {strange[0] + 1} of {path} has the label {pairs[strange[0], 2]}; expected 1 or 0")
+        pairs = np.loadtxt(io.StringIO("\n".join(lines)), dtype=np.int64, ndmin=2, comments=None)
+        # It skips empty lines.
+        whole = pairs.shape == (len(lines), 3) and bool(((pairs[:, 2] == 0) | (pairs[:, 2] == 1)).all())
+    except ValueError:
+        whole = False
+    if not whole:
+        number = next(number for number, line in enumerate(lines) if not _PAIR.fullmatch(line))
+        raise OctoscaleError(
+            f"line {number + 1} of {path} is {lines[number]!r}; expected 'TEMPLATE TEMPLATE LABEL', the label 1 or 0"
+        )
     return pairs[:, 0], pairs[:, 1], pairs[:, 2] == 1
 
 

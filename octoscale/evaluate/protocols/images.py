@@ -80,13 +80,16 @@ def load_images(pairs: Pairs, directory: str, storage: StorageConfig = DEFAULT) 
     return stack(paths, store.read_many(paths), directory)
 
 
-def stack(names: Sequence[str], encoded: Iterable[bytes], source: str) -> Tensor:
+def stack(
+    names: Sequence[str], encoded: Iterable[bytes], source: str, first: tuple[str, int] | None = None
+) -> Tensor:
     """Decode images of one size.
 
     Args:
         names: of the images, for messages.
         encoded: their bytes.
         source: what they are in, for messages.
+        first: name and height of the image that all are to be as; None: it is the first of these.
 
     Returns:
         uint8 [len(names), 3, size, size], RGB, in channels-last memory.
@@ -101,12 +104,13 @@ def stack(names: Sequence[str], encoded: Iterable[bytes], source: str) -> Tensor
         except OctoscaleError as error:
             raise OctoscaleError(f"cannot decode {name} in {source}: {error}") from error
         height, width, _ = pixels.shape
+        first = first or (name, height)
         if images is None:
-            images = np.empty((len(names), height, height, 3), np.uint8)
+            images = np.empty((len(names), first[1], first[1], 3), np.uint8)
         if pixels.shape != images.shape[1:]:
             raise OctoscaleError(
                 f"{name} in {source} is {width}×{height} px; all images must be square and of one size, "
-                f"as {names[0]}, which is {images.shape[1]} px high"
+                f"as {first[0]}, which is {first[1]} px high"
             )
         images[row] = pixels
     assert images is not None

@@ -56,8 +56,14 @@ class StoredImages:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        size = ALIGNED_SIZE if self._landmarks is not None else self[torch.tensor([0])].shape[-1]
+        size = ALIGNED_SIZE if self._landmarks is not None else self._first[1]
         return len(self), 3, size, size
+
+    @cached_property
+    def _first(self) -> tuple[str, int]:
+        """Name and height of the first image, which all others are to be as."""
+        name = self._paths[0]
+        return name, stack([name], [self._store.read(name)], self._store.url).shape[-1]
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
         """uint8 [len(rows), 3, size, size].
@@ -68,7 +74,7 @@ class StoredImages:
         paths = [self._paths[row] for row in rows.tolist()]
         encoded = self._store.read_many(paths)
         if self._landmarks is None:
-            return stack(paths, encoded, self._store.url)
+            return stack(paths, encoded, self._store.url, self._first)
         aligned = [
             self._aligned(path, data, self._landmarks[row])
             for path, data, row in zip(paths, encoded, rows, strict=True)

@@ -74,6 +74,62 @@ def test_benchmarks_are_evaluated_kept_and_compared(call: Octoscale, config: Pat
     refused(call("compare", run, "--json", "--csv"), "exclude each other")
 
 
+def test_what_would_stand_for_other_evaluations_is_not_kept(call: Octoscale, config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    refused(call("evaluate", config, "--resolution", 14, "--keep"), "lfw is what the run's own evaluations are called")
+    refused(call("evaluate", config, "--benchmark", "table", "--flip", "--keep"), "as it is configured: leave out")
+    assert not run.exists()
+    assert call("train", config).code == 0
+
+    other = call("evaluate", run, "evaluate.resolutions=[14]", "--keep")
+    table = ["--protocol", "csv", "--pairs", tmp_path / "pairs.csv", "--keep"]
+
+    refused(other, "00000004.json is another evaluation of lfw (resolutions [7, 32], not [14]): give it a name of its")
+    refused(call("evaluate", run, "--flip", "--keep"), "not as configured")
+    assert not (run / "benchmarks").exists()
+    assert call("evaluate", run, "--keep").code == 0
+    assert call("evaluate", run, *table).code == 0
+    refused(call("evaluate", run, *table, "--flip"), "another evaluation of csv (flip False, not True)")
+
+
+def test_lfw_at_sizes_of_its_own_leaves_the_other_tables_as_they_are(
+    call: Octoscale, config: Path, tmp_path: Path
+) -> None:
+    """The way to the paper's table 3 in docs/evaluation.md."""
+    values = yaml.safe_load(config.read_text())
+    sizes = {**values["evaluate"]["benchmarks"]["lfw"], "resolutions": [8, 12, 32]}
+    assert call("train", config).code == 0
+    run = tmp_path / "run"
+    for target in (run / "config.yaml", run):
+        block = f"evaluate.benchmarks={json.dumps({'lfw_sizes': sizes})}"
+        answer = call("evaluate", target, block, "--benchmark", "lfw_sizes", "--keep")
+        assert answer.code == 0, answer
+
+    found = json.loads(call("compare", run, "--json").out)
+
+    assert [(table["title"], table["columns"]) for table in found["tables"]] == [
+        ("Cross-resolution accuracy, % (lfw)", ["7 px", "32 px", "mean"]),
+        ("Same resolution accuracy, % (lfw)", ["7 px", "32 px", "mean"]),
+        ("Cross-resolution accuracy, % (lfw_sizes)", ["8 px", "12 px", "32 px", "mean"]),
+        ("Same resolution accuracy, % (lfw_sizes)", ["8 px", "12 px", "32 px", "mean"]),
+    ]
+    assert all([row["step"] for row in table["rows"]] == [0, 4] for table in found["tables"])
+    assert found["left_out"] == []
+
+
+def test_what_is_in_no_table_is_told(call: Octoscale, config: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.json"
+    assert call("evaluate", config, "--resolution", 7, "--scores", scores).code == 0
+    assert call("evaluate", config, "--benchmark", "all", "--keep").code == 0
+
+    answer = call("compare", scores, tmp_path / "run", "--csv")
+
+    assert answer.code == 0, answer
+    assert "left out: table: no evaluation of it in " in answer.err
+    assert f"left out: 32 px of lfw: lfw of {scores} (step 0) lacks it" in answer.err
+    assert "left out" not in answer.out
+
+
 def test_overrides_win_over_what_the_run_has_written_down(call: Octoscale, config: Path, tmp_path: Path) -> None:
     """As for a data set that its configuration does not name."""
     assert call("train", config).code == 0

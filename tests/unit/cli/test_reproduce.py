@@ -78,6 +78,20 @@ def test_figures_2_and_3_share_their_run(call: Octoscale, config: Path, tmp_path
         assert (folder / f"{figure}.png").exists()
 
 
+def test_a_finished_run_without_its_start_is_no_figure(
+    call: Octoscale, config: Path, tmp_path: Path, finish: Finish
+) -> None:
+    cell = before_and_after_cell(load_config(config), str(tmp_path))
+    finish(cell, 0.9)
+    Path(cell.config.directory, "evaluations/00000000.json").unlink()
+    for figure in ("figure2", "figure3"):
+        refused(
+            call("reproduce", figure, config, "--directory", tmp_path),
+            "nothing to draw: octuplet has finished, but without evaluations/00000000.json",
+        )
+        assert not (tmp_path / f"{figure}.png").exists()
+
+
 def test_what_cannot_be_is_refused(call: Octoscale, config: Path, tmp_path: Path, finish: Finish) -> None:
     refused(call("reproduce", "table4", config, "--margin", "0.3"), "--margin takes METRIC=MARGIN", "'0.3'")
     refused(call("reproduce", "figure3", config, "--installed"), "belong to --address")

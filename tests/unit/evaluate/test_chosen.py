@@ -80,6 +80,7 @@ def test_other_pairs_take_the_configured_settings() -> None:
     ("arguments", "message"),
     [
         ({"benchmarks": ["lfw"]}, "run has no benchmark 'lfw', only agedb, calfw, ijbc, tiny"),
+        ({"benchmarks": ["all", "typo"]}, "run has no benchmark 'typo', only agedb"),
         ({"benchmarks": ["agedb"], "pairs": "x"}, "leave out --pairs"),
         ({"protocol": "megaface"}, "--protocol megaface is not known; give one of lfw, .*tinyface"),
     ],

@@ -43,7 +43,7 @@ def several(made: Evaluation, *, gain: float = 0.1) -> Scores:
 
 
 def test_the_tables_are_those_of_the_paper(made: Evaluation) -> None:
-    cross, lfw, same = compare({"run": several(made)})
+    cross, lfw, same = compare({"run": several(made)}).tables
 
     assert cross.title == "Cross-resolution accuracy, % (mean of lfw, calfw)"
     assert cross.columns == ("LFW", "4 px", "8 px", "32 px", "mean", "XQLFW")
@@ -61,7 +61,7 @@ def test_the_tables_are_those_of_the_paper(made: Evaluation) -> None:
 
 
 def test_texts_are_percentages_with_their_change(made: Evaluation) -> None:
-    (table, _) = compare({"run": {"lfw": several(made)["lfw"]}})
+    (table, _) = compare({"run": {"lfw": several(made)["lfw"]}}).tables
 
     assert [texts for _, texts in cells(table)] == [
         ["50.00", "60.00", "70.00", "60.00"],
@@ -69,16 +69,71 @@ def test_texts_are_percentages_with_their_change(made: Evaluation) -> None:
     ]
 
 
-def test_only_what_all_runs_have_is_compared(made: Evaluation) -> None:
+def test_only_what_all_runs_have_is_compared_and_the_rest_is_named(made: Evaluation) -> None:
     wide = several(made)
-    narrow_scores = {key: score for key, score in made.scores.items() if key[1] != 4}
-    narrow = {"calfw": {5: replace(made, name="calfw", step=5, scores=narrow_scores)}}
+    two = {"calfw": {5: narrow(replace(made, name="calfw", step=5), 8, 32)}}
 
-    cross, _ = compare({"one": wide, "two": narrow})
+    found = compare({"one": wide, "two": two})
 
+    cross, _ = found.tables
     assert cross.title.endswith("(calfw)")
     assert cross.columns == ("8 px", "32 px", "mean")
     assert [(row.run, row.step) for row in cross.rows] == [("one", 0), ("one", 9), ("two", 5)]
+    assert found.left_out == (
+        "lfw: no evaluation of it in two",
+        "xqlfw: no evaluation of it in two",
+        "4 px of calfw: calfw of two (step 5) lacks it",
+    )
+
+
+def test_a_mode_that_one_evaluation_lacks_is_named(made: Evaluation) -> None:
+    only_cross = {key: score for key, score in made.scores.items() if key[0] == "cross"}
+    other = replace(made, step=5, scores=only_cross)
+
+    found = compare({"one": {"lfw": {0: made}}, "two": {"lfw": {5: other}}})
+
+    assert [table.title for table in found.tables] == ["Cross-resolution accuracy, % (lfw)"]
+    assert found.left_out == ("same resolution of lfw: lfw of two (step 5) was not evaluated in this mode",)
+    # Nobody wanted it.
+    assert not compare({"two": {"lfw": {5: other}}}).left_out
+
+
+def test_a_set_at_other_resolutions_has_tables_of_its_own(made: Evaluation) -> None:
+    """The paper's table 3: LFW at more sizes, which the other tables do not have."""
+    sizes = {step: renamed(better(made, "lfw_sizes", step, 0.0), {4: 5, 8: 9}) for step in (0, 9)}
+
+    found = compare({"run": {**several(made), "lfw_sizes": sizes}})
+
+    assert [(table.title.split(" accuracy")[0], table.columns) for table in found.tables] == [
+        ("Cross-resolution", ("LFW", "4 px", "8 px", "32 px", "mean", "XQLFW")),
+        ("Cross-resolution", ("4 px", "8 px", "32 px", "mean")),
+        ("Same resolution", ("4 px", "8 px", "32 px", "mean")),
+        ("Cross-resolution", ("5 px", "9 px", "32 px", "mean")),
+        ("Same resolution", ("5 px", "9 px", "32 px", "mean")),
+    ]
+    assert found.tables[3].title.endswith("(lfw_sizes)")
+    assert not found.left_out
+
+
+@pytest.mark.parametrize(("name", "protocol"), [("xqlfw", "lfw"), ("XQLFW", "lfw"), ("mixed", "xqlfw")])
+def test_xqlfw_is_told_by_its_protocol_or_its_name_and_may_be_alone(
+    made: Evaluation, name: str, protocol: str
+) -> None:
+    alone = {step: replace(better(made, name, step, 0.01 * step), protocol=protocol) for step in (0, 9)}
+
+    (table,) = compare({"run": {name: alone}}).tables
+
+    assert (table.title, table.columns) == (f"Cross-resolution accuracy, % ({name})", ("XQLFW",))
+    assert [row.rates for row in table.rows] == [pytest.approx((0.7,)), pytest.approx((0.79,))]
+    beside = compare({"run": {"lfw": {9: replace(made, step=9)}, name: {9: narrow(alone[9], 32)}}})
+    assert beside.tables[0].columns == ("4 px", "8 px", "32 px", "mean", "XQLFW")
+    assert not beside.left_out
+
+
+def renamed(evaluation: Evaluation, sizes: dict[int, int]) -> Evaluation:
+    """At other resolutions."""
+    scores = {(mode, sizes.get(size, size)): score for (mode, size), score in evaluation.scores.items()}
+    return replace(evaluation, scores=scores)
 
 
 def test_runs_with_nothing_in_common_are_refused(made: Evaluation) -> None:
@@ -212,8 +267,10 @@ def test_templates_and_galleries_have_tables_after_the_papers(made: Evaluation) 
         "tiny": {3: gallery(3, fpir=None), 4: gallery(4, 0.1, fpir=None)},
     }
 
-    tables = compare({"one": one, "two": two})
+    found = compare({"one": one, "two": two})
+    tables = found.tables
 
+    assert found.left_out == ("ijbc, 7 px: two (step 3) lacks it", "ijbc, 28 px: one (step 0) lacks it")
     assert [table.title for table in tables[2:]] == ["Templates, % (ijbc, 14 px)", "Identification, % (tiny)"]
     # Of the rates those that were measurable everywhere.
     assert [table.columns for table in tables[2:]] == [("EER", "TAR at FAR 0.1"), ("rank 1", "rank 5")]
@@ -228,9 +285,9 @@ def test_sets_of_one_name_and_two_kinds_are_not_compared(made: Evaluation) -> No
     runs: dict[str, Scores] = {"one": {"x": {0: made}}, "two": {"x": {0: templates(0)}}}
     with pytest.raises(OctoscaleError, match="different data sets: one has x; two has x"):
         compare(runs)
-    assert [table.title for table in compare({run: {**runs[run], "tiny": {0: gallery(0)}} for run in runs})] == [
-        "Identification, % (tiny)"
-    ]
+    found = compare({run: {**runs[run], "tiny": {0: gallery(0)}} for run in runs})
+    assert [table.title for table in found.tables] == ["Identification, % (tiny)"]
+    assert found.left_out == ("x: no evaluation of it in two", "x: no evaluation of it in one")
 
 
 def test_templates_at_different_resolutions_are_refused() -> None:

@@ -66,6 +66,16 @@ def test_another_data_set_is_evaluated_with_the_same_settings() -> None:
     assert not other.benchmarks
 
 
+def test_pairs_may_have_resolutions_of_their_own_and_a_name_of_their_own_then() -> None:
+    sizes = DataSet(pairs="pairs.txt", images="faces", resolutions=(8, 12))
+    own: dict[str, Any] = {"pairs": "pairs.txt", "images": "faces", "resolutions": (7,)}
+    config = EvaluateConfig(**own, benchmarks={"lfw_sizes": sizes})
+
+    assert config.on(config.benchmarks["lfw_sizes"]).resolutions == (8, 12)
+    with pytest.raises(ValidationError, match=r"benchmarks\.lfw has resolutions of its own, .* such as lfw_sizes"):
+        EvaluateConfig(**own, benchmarks={"lfw": sizes})
+
+
 SETS: dict[str, Any] = {
     "calfw": {"protocol": "calfw", "pairs": "c", "images": "i"},
     "ijbc": {"protocol": "ijbc", "pairs": "meta", "images": "crops", "align": True},
@@ -99,7 +109,7 @@ def test_templates_and_galleries_take_what_suits_them() -> None:
     [
         ("calfw", {"align": True}, "align is for ijbb and ijbc, not for calfw"),
         ("tiny", {"align": True}, "align is for ijbb and ijbc, not for tinyface"),
-        ("calfw", {"resolutions": [7]}, r"pairs \(calfw\) are evaluated at evaluate.resolutions"),
+        ("calfw", {"resolutions": [14, 7]}, "resolutions must ascend"),
         ("tiny", {"resolutions": [7, 7]}, "resolutions must ascend"),
         ("tiny", {"protocol": "megaface"}, "protocol is 'megaface', and must be one of lfw, .*identification"),
         ("ijbc", {"far": [0.1]}, "far"),

@@ -177,11 +177,27 @@ def test_an_evaluation_tells_its_list_from_others(verification: Verification, ne
     assert found.images_url == "s3://***@bucket/faces"
 
 
-def test_the_threshold_judges_most_pairs_rightly(evaluation: Evaluation, verification: Verification) -> None:
-    found = evaluation.scores["same", 32]
+def test_the_threshold_judges_most_pairs_rightly(
+    evaluation: Evaluation, verification: Verification, network: FaceNetwork
+) -> None:
+    """As many as the best of all thresholds that make a difference, and of equally good ones it is the strictest."""
+    pairs = verification.pairs
+    network.eval()
+    with torch.no_grad():
+        embeddings = network(verification.images)
+    distances = cosine_distances(embeddings[pairs.first], embeddings[pairs.second]).numpy()
 
-    assert found.threshold is not None
-    assert 0 < found.threshold < 1
+    def right(threshold: float) -> int:
+        return int(((distances <= threshold) == pairs.same).sum())
+
+    found = evaluation.scores["same", 32].threshold
+
+    assert found is not None
+    most = max(right(each) for each in (-1.0, *distances))
+    assert right(found) == most > len(pairs) // 2
+    # Between two distances: batches of another size embed a little differently.
+    assert np.abs(distances - found).min() > 1e-6
+    assert all(right(each) < most for each in distances[distances < distances[distances < found].max()])
 
 
 def test_a_network_that_tells_nobody_apart_has_no_threshold(verification: Verification) -> None:

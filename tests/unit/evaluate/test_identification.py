@@ -90,8 +90,14 @@ def test_without_non_mated_probes_no_tpir_is_measurable() -> None:
 def test_probes_that_nobody_mates_and_broken_embeddings_are_refused() -> None:
     with pytest.raises(OctoscaleError, match="no probe shows anybody of the gallery"):
         identification_rates(Search(np.array([False]), np.array([0]), np.array([0.1])))
-    with pytest.raises(OctoscaleError, match="1 of 1 distances are not finite"):
-        identification_rates(Search(np.array([True]), np.array([1]), np.array([np.nan])))
+    probes, gallery, probe_identity, gallery_identity = drawn()
+    for part, row, kind in ((probes, 3, "150 embeddings of the probes"), (gallery, 69, "70 embeddings of the gallery")):
+        for value in (torch.nan, torch.inf):
+            broken = part.clone()
+            broken[row, 2] = value
+            both = (broken, gallery) if part is probes else (probes, broken)
+            with pytest.raises(OctoscaleError, match=f"1 of {kind} are not finite"):
+                search(*both, probe_identity, gallery_identity)
 
 
 def test_probes_are_degraded_and_the_gallery_is_not(network: FaceNetwork) -> None:
@@ -134,3 +140,13 @@ def test_a_set_is_read_and_the_gallery_goes_through_the_network_once(network: Fa
     assert (found.name, found.step, found.gallery, found.distractors, found.mated_probes) == ("mine", 2, 3, 1, 1)
     with pytest.raises(OctoscaleError, match="resolutions has 32 px, but the images have 16 px; leave out"):
         Identification.load(GalleryConfig(**settings, resolutions=(7, 32)))
+
+
+def test_probes_of_another_size_than_the_gallery_are_refused(network: FaceNetwork, tmp_path: Path) -> None:
+    for name, size in (("a", 16), ("b", 16), ("c", 32)):
+        Image.new("RGB", (size, size)).save(tmp_path / f"{name}.png")
+    (tmp_path / "roles.csv").write_text("a,1,gallery\nb,2,gallery\nc,1,probe\n")
+    settings: Any = {"protocol": "identification", "pairs": str(tmp_path / "roles.csv"), "images": str(tmp_path)}
+
+    with pytest.raises(OctoscaleError, match=r"c\.png .* is 32×32 px; .* as a\.png, which is 16 px high"):
+        Identification.load(GalleryConfig(**settings)).evaluate(network, World())

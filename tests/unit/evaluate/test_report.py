@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from octoscale.evaluate.evaluation import Evaluation
-from octoscale.evaluate.report import draw_accuracy_by_resolution, draw_roc, render, write_json
+from octoscale.evaluate.report import draw_accuracy_by_resolution, draw_roc, render
 
 
 def shown(evaluation: Evaluation, baseline: Evaluation | None = None) -> str:
@@ -78,12 +78,6 @@ def test_the_tables_fit_eighty_columns(plain: Evaluation) -> None:
 
 def test_a_missing_tar_has_its_reason(plain: Evaluation) -> None:
     assert "TAR at FAR 0.01 takes 100 impostor pairs; there are 10" in shown(plain)
-
-
-def test_the_json_file_reads_back(plain: Evaluation, tmp_path: Path) -> None:
-    write_json(plain, tmp_path / "evaluation.json")
-
-    assert Evaluation.from_json((tmp_path / "evaluation.json").read_text()) == plain
 
 
 def coloured(path: Path) -> int:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.evaluation import Evaluation
 from octoscale.reproduce.figures import shown_resolutions
 from octoscale.reproduce.found import look
 from octoscale.reproduce.reproduction import Reproduction, figure2_of, figure3_of, figure4_of, table4_of, write
@@ -130,9 +131,23 @@ def test_figure_2_has_the_error_rates_at_the_chosen_resolutions(sweep_folder: st
 
 def test_a_benchmark_of_xqlfws_protocol_is_drawn_as_xqlfw_is(sweep_folder: str) -> None:
     crossed = replace(made_up(100, 0.8, "cross_quality"), protocol="xqlfw")
-    assert shown_resolutions("cross_quality", crossed) == (112,)
-    assert shown_resolutions("xqlfw", made_up(100, 0.8, "xqlfw")) == (112,)
-    assert shown_resolutions("calfw", made_up(100, 0.8, "calfw")) == (7, 14, 112)
+    assert shown_resolutions(crossed) == (112,)
+    assert shown_resolutions(made_up(100, 0.8, "XQLFW")) == (112,)
+    assert shown_resolutions(made_up(100, 0.8, "calfw")) == (7, 14, 112)
+
+
+def test_table_4_of_xqlfw_alone_is_its_column(sweep_folder: str, finish: Finish) -> None:
+    wanted = table4_of(base_config(evaluate={"protocol": "xqlfw"}), sweep_folder, {})
+    for cell in wanted.cells[:2]:
+        finish(cell, 0.8)
+        for path in (Path(cell.config.directory) / "evaluations").iterdir():
+            evaluation = replace(Evaluation.from_json(path.read_text()), protocol="xqlfw")
+            path.write_text(evaluation.to_json())
+
+    table = table_of(wanted)
+
+    assert table.columns == ("XQLFW",)
+    assert [row["XQLFW"] for row in rows(table)[:3]] == ["65.0000", "85.0000", "85.0000"]
 
 
 def test_figure_2_refuses_a_resolution_that_is_not_evaluated(sweep_folder: str) -> None:

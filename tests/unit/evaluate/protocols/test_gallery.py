@@ -99,6 +99,16 @@ def test_a_malformed_matlab_file_is_refused_with_its_entry(
         read_tinyface(folder, folder)
 
 
+def test_an_image_of_tinyface_that_is_of_two_people_is_refused_with_its_entry(tmp_path: Path) -> None:
+    folder = write_tinyface(tmp_path)
+    savemat(
+        tmp_path / "probe_img_ID_pairs.mat",
+        {"probe_set": cell(["7_5.jpg", "7_5.jpg"]), "probe_ids": np.array([[7], [9]])},
+    )
+    with pytest.raises(OctoscaleError, match=r"entry 2 of probe_set in .* has Probe/7_5 as probe of 9, and entry 1 of"):
+        read_tinyface(folder, folder)
+
+
 def test_identities_may_be_cells(tmp_path: Path) -> None:
     folder = write_tinyface(tmp_path)
     ids = np.empty((3, 1), object)
@@ -119,6 +129,12 @@ def test_identities_may_be_cells(tmp_path: Path) -> None:
         ("a.jpg,Ada,gallery\nb.jpg,,probe\n", r"line 2 of .*expected"),
         ("a.jpg,Ada,gallery\n", "has no probe image"),
         ("a.jpg,Ada,probe\n", "has no gallery image"),
+        (
+            "a.jpg,Ada,gallery\na.png,Ada,probe\n",
+            r"line 2 of \S+ has a as probe of Ada, and line 1 of \S+ as gallery of Ada: an image has one role",
+        ),
+        ("a.jpg,Ada,gallery\na.jpg,Bo,gallery\nb.jpg,Bo,probe\n", "line 2 of .* has a as gallery of Bo, and line 1"),
+        ("a.jpg,Ada,gallery\na.jpg,,distractor\nb.jpg,Ada,probe\n", "line 2 of .* has a as distractor, and line 1"),
     ],
 )
 def test_a_malformed_table_is_refused(tmp_path: Path, text: str, message: str) -> None:

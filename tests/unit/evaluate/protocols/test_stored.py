@@ -41,6 +41,17 @@ def test_images_are_aligned_by_their_landmarks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images[torch.tensor([0])][0].permute(1, 2, 0), align(pixels, landmarks[0]))
 
 
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_an_image_of_another_size_than_the_first_is_refused_in_whatever_batch(tmp_path: Path, batch: int) -> None:
+    for row, size in enumerate((8, 8, 12, 12)):
+        paint(tmp_path / f"{row}.png", 0, size)
+    images = StoredImages.named(["0", "1", "2", "3"], str(tmp_path))
+
+    with pytest.raises(OctoscaleError, match=r"2\.png in .* is 12×12 px; .* as 0\.png, which is 8 px high"):
+        for rows in torch.arange(4).split(batch):
+            images[rows]
+
+
 def test_missing_images_are_counted(tmp_path: Path) -> None:
     paint(tmp_path / "1.png", 0)
 
