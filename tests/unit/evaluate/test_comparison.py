@@ -116,9 +116,7 @@ def test_a_set_at_other_resolutions_has_tables_of_its_own(made: Evaluation) -> N
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("xqlfw", "lfw"), ("XQLFW", "lfw"), ("mixed", "xqlfw")])
-def test_xqlfw_is_told_by_its_protocol_or_its_name_and_may_be_alone(
-    made: Evaluation, name: str, protocol: str
-) -> None:
+def test_xqlfw_is_told_by_its_protocol_or_its_name_and_may_be_alone(made: Evaluation, name: str, protocol: str) -> None:
     alone = {step: replace(better(made, name, step, 0.01 * step), protocol=protocol) for step in (0, 9)}
 
     (table,) = compare({"run": {name: alone}}).tables
