@@ -47,13 +47,16 @@ def read_pack(path: str, storage: StorageConfig = DEFAULT) -> tuple[Pairs, Tenso
 
 
 def unpacked(path: str, storage: StorageConfig = DEFAULT) -> tuple[list[bytes], list[bool]]:
-    """The images of a pack, encoded, two for each of the labels.
+    """The images of a pack, encoded, two for each of the labels, of which there are some.
 
     Raises:
         OctoscaleError: the file cannot be read, or holds anything else.
     """
     store, name = store_and_name(path, storage)
-    return _checked(_unpickled(store.read(name), path), path)
+    images, labels = _checked(_unpickled(store.read(name), path), path)
+    if not labels:
+        raise OctoscaleError(f"{path} holds no pairs; give another pack")
+    return images, labels
 
 
 # Little-endian, as all of today's machines write them.

@@ -201,7 +201,7 @@ def test_different_templates_and_galleries_under_one_name_are_not_compared() -> 
     with pytest.raises(OctoscaleError, match=r"ijbc is not the same in .*: aligned False and True; evaluate both"):
         compare({"run": {"ijbc": {0: templates(0), 9: aligned}}})
     larger = replace(gallery(9), distractors=5, flip=True)
-    with pytest.raises(OctoscaleError, match="tiny is not the same in .*: distractors 4 and 5; flip False and True"):
+    with pytest.raises(OctoscaleError, match=r"tiny is not the same in .*: distractors 4 and 5; flip False and True"):
         compare({"one": {"tiny": {9: gallery(9)}}, "two": {"tiny": {9: larger}}})
 
 
