@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from octoscale.augment import AugmentConfig
 from octoscale.checkpoint import CheckpointConfig
 from octoscale.data.config import DataConfig
+from octoscale.data.importers.paths import store_and_name
 from octoscale.data.storage_config import StorageConfig
 from octoscale.degrade import DegradeConfig
 from octoscale.distillation import DistillationConfig
@@ -70,6 +71,13 @@ class Config(Settings):
                 f"micro_batch_size is {self.micro_batch_size}, more than global_batch_size, {self.global_batch_size}: "
                 "leave it out, the whole batch is then one chunk"
             )
+        length = self.steps or self.epochs or 0
+        late = [milestone for milestone in self.schedule.milestones or () if milestone >= length]
+        if late:
+            raise ValueError(
+                f"schedule.milestones has {', '.join(f'{milestone:g}' for milestone in late)}, and the run ends after "
+                f"{length} {'epochs' if self.steps is None else 'steps'}, in which they are counted: leave them out"
+            )
         if self.distillation is not None and self.model.weights is None and not is_graph_file(self.model.name):
             raise ValueError(
                 "distillation ties the embeddings to those of the network before the run, and this one has random "
@@ -93,6 +101,10 @@ class Config(Settings):
             micro_batch_size=self.micro_batch_size, augment=self.augment, degrade=self.degrade, loss=self.loss,
             distillation=self.distillation,
         )  # fmt: skip
+
+    def reached_by(self, storage: StorageConfig | None) -> "Config":
+        """The same run; what `storage` sets wins over its own block."""
+        return self if storage is None else self.model_copy(update={"storage": storage.over(self.storage)})
 
     def with_absolute_paths(self) -> "Config":
         """The same run from any working directory: every local path absolute."""
@@ -132,24 +144,33 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a run's configuration.
 
     Args:
-        path: a YAML file.
-        overrides: ``key.sub=value``, the value in YAML; they win over the file.
+        path: a YAML file, a path or URL.
+        overrides: ``key.sub=value``, the value in YAML; they win over the file. Those of ``storage`` are how a URL is
+            reached, too.
 
     Raises:
         OctoscaleError: no such file, bad YAML, an unknown key (the nearest right one is named) or a value
             that does not fit.
     """
+    if "://" in str(path):
+        store, name = store_and_name(str(path), storage_of(overrides) or StorageConfig())
+        return parse_yaml(store.read(name), source=str(path), overrides=overrides)
     try:
-        text = Path(path).read_text()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise OctoscaleError(f"cannot read the configuration {path}: {error.strerror}") from error
+    return parse_yaml(content, source=str(path), overrides=overrides)
+
+
+def parse_yaml(content: bytes, *, source: str, overrides: Sequence[str] = ()) -> Config:
+    """As `parse_config`, of the content of a file."""
     try:
-        values = yaml.safe_load(text)
+        values = yaml.safe_load(content)
     except yaml.YAMLError as error:
-        raise OctoscaleError(f"{path} is not valid YAML: {error}") from error
+        raise OctoscaleError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise OctoscaleError(f"{path} must hold a mapping of keys, not {type(values).__name__}")
-    return parse_config(values, source=str(path), overrides=overrides)
+        raise OctoscaleError(f"{source} must hold a mapping of keys, not {type(values).__name__}")
+    return parse_config(values, source=source, overrides=overrides)
 
 
 def parse_config(values: dict[str, Any], *, source: str, overrides: Sequence[str] = ()) -> Config:

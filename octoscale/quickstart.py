@@ -1,7 +1,8 @@
 """The whole way once, in a few minutes: faces, shards, a network that fails at low resolution, its repair."""
 
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from octoscale.train import train
 from octoscale.trained import load_trained
 
 logger = logging.getLogger(__name__)
+
+# Written when the faces are packed, and says which: from there on its runs go on where they were stopped.
+_PACKED_NAME = "packed.json"
 
 
 @dataclass(frozen=True)
@@ -48,36 +52,48 @@ class Faces:
 
 def run_quickstart(
     directory: Path, faces: Faces | None, *, workers: int, console: Console, output: Output
-) -> LaunchResult:
-    """Do everything, say each step, and name the pictures at the end.
+) -> tuple[LaunchResult, Path]:
+    """Do everything, say each step, and name the pictures at the end; go on where SIGTERM stopped a training.
 
     Args:
-        directory: where everything goes; empty or absent.
+        directory: where everything goes; empty or absent, or left by a quickstart of the same faces.
         faces: the user's own; None for synthetic ones, on which a small network is trained first.
         workers: ranks of the fine-tuning, under local Ray.
         console: for results.
         output: for what is done meanwhile.
 
+    Returns:
+        how the last of its runs ended, and the directory of that run.
+
     Raises:
         OctoscaleError: the directory is in use, or anything that the user can mend.
     """
-    if directory.exists() and any(directory.iterdir()):
-        raise OctoscaleError(f"{directory} is not empty; give another --directory, or remove it")
-    steps = _Headings(output, 3 if faces else 5)
-    if faces is None:
-        steps.say("draw synthetic faces: no real person is on them")
-        write_synthetic_faces(directory / "faces", **SYNTHETIC)
+    of_what = json.dumps(SYNTHETIC if faces is None else asdict(faces), default=str)
+    packed = directory / _PACKED_NAME
+    goes_on = packed.is_file() and packed.read_text() == of_what
+    if not goes_on and directory.exists() and any(directory.iterdir()):
+        raise OctoscaleError(
+            f"{directory} is not empty, and not of a quickstart that was stopped while it trained on these faces; give "
+            "another --directory, or remove it"
+        )
+    steps = _Headings(output, 2 + (faces is None) + (0 if goes_on else 1 + (faces is None)))
     source = faces.train if faces else directory / "faces" / "train"
-
-    steps.say("pack them into WebDataset shards with an index")
-    with stages(output) as show:
-        packed = pack(str(source), str(directory / "packed"), progress=show)
-    logger.info("%d images of %d identities in %d shards", packed.images, packed.identities, packed.shards)
+    if not goes_on:
+        if faces is None:
+            steps.say("draw synthetic faces: no real person is on them")
+            write_synthetic_faces(directory / "faces", **SYNTHETIC)
+        steps.say("pack them into WebDataset shards with an index")
+        with stages(output) as show:
+            made = pack(str(source), str(directory / "packed"), progress=show)
+        logger.info("%d images of %d identities in %d shards", made.images, made.identities, made.shards)
+        packed.write_text(of_what)
 
     if faces is None:
         steps.say("train a small network on high-resolution images alone")
         pretrain = parse_config(pretrain_values(directory), source="of the quickstart")
-        train(pretrain, World(), console=output.console, quiet=output.quiet, tell=output.event)
+        trained = train(pretrain, World(), console=output.console, quiet=output.quiet, tell=output.event)
+        if trained.status == "interrupted":
+            return LaunchResult("interrupted", trained.position.step, None, None), directory / "pretrained"
         verify = directory / "faces" / "verify"
         weights = directory / "pretrained" / "weights.pt"
         faces = Faces(source, verify, verify / "pairs.txt", "tiny", weights)
@@ -86,12 +102,14 @@ def run_quickstart(
     steps.say(f"fine-tune it with the octuplet loss, {workers} ranks under local Ray")
     with training(output.console, quiet=output.quiet, tell=output.event) as tell:
         result = launch(config, quiet=output.quiet, tell=tell)
+    results = directory / "finetuned"
+    if result.status == "interrupted":
+        return result, results
     assert result.baseline is not None
     assert result.final is not None
 
     steps.say("before and after")
     console.print(render(result.final, result.baseline))
-    results = directory / "finetuned"
     draw_an_octuplet(load_trained(str(results)).network, config, results / "octuplet.png")
     report = directory / "report.html"
     write_report([str(results)], str(report))
@@ -108,7 +126,7 @@ def run_quickstart(
         soft_wrap=True,
         markup=False,
     )
-    return result
+    return result, results
 
 
 class _Headings:

@@ -46,7 +46,9 @@ def _teacher(config: Config) -> dict[str, str]:
     """Which network a distillation learns from: read anew by every attempt, it must stay the same."""
     if config.distillation is None:
         return {}
-    return {"distillation's teacher (SHA-256)": file_sha256(Path(config.model.weights or config.model.name))}
+    return {
+        "distillation's teacher (SHA-256)": file_sha256(Path(config.model.weights or config.model.name).expanduser())
+    }
 
 
 def resume(checkpoints: Checkpoints, engine: Engine, record: dict[str, Any], metrics: Metrics) -> Position:

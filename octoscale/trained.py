@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from octoscale.checkpoint import CheckpointConfig, Checkpoints, DamagedError, best_of
-from octoscale.config import Config, load_config, parse_config, storage_of
+from octoscale.config import Config, load_config, parse_config, parse_yaml, storage_of
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
@@ -43,11 +42,11 @@ def load_trained(
     """Load a network from a configuration file, a run's directory, or a checkpoint URL.
 
     Args:
-        target: a ``.yaml`` file (the network before training), or a URL that holds commits.
+        target: a ``.yaml`` file (the network before training), or a run's directory or its commits; paths or URLs.
         overrides: ``key.sub=value``, as `load_config` takes them. Those of ``storage`` are how a run is reached too.
         best: of a run, the commit with the best evaluation instead of the newest.
         step: of a run, the commit of this step.
-        storage: how a run, and what its configuration names, is reached, instead of what it and `overrides` say.
+        storage: how a run, and what its configuration names, is reached; wins over what that and `overrides` say.
 
     Raises:
         OctoscaleError: neither of these, no commit, or a damaged one; another model for a run's network; `best` and
@@ -70,7 +69,7 @@ def load_trained(
             f"{target} is a file; give a run's directory, or a configuration (.yaml) for a weights file"
         )
     for override in overrides:
-        if override.startswith("model."):
+        if override.partition("=")[0].partition(".")[0] == "model":
             raise OctoscaleError(
                 f"{override!r} would change the network that the run {target} has trained; leave it out"
             )
@@ -83,8 +82,7 @@ def load_trained(
             continue
         try:
             config = parse_config(checkpoints.record(commit)["config"], source=f"in {url}", overrides=overrides)
-            if storage is not None:
-                config = config.model_copy(update={"storage": storage})
+            config = config.reached_by(storage)
             network = configured_network(config, None)
             checkpoints.load({"model": network.state_dict()}, commit)
         except DamagedError as error:
@@ -105,6 +103,7 @@ def network_of_file(path: Path) -> FaceNetwork:
     Raises:
         OctoscaleError: no such file, it does not say which network it is, or one of your own, which is code.
     """
+    path = path.expanduser()
     if is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path)):
         if path.is_file() and graph_facts(path).card is None:
             raise OctoscaleError(
@@ -125,8 +124,8 @@ def places_with_commits(target: str, storage: StorageConfig | None = None) -> It
     """The checkpoints, to be read, of a run's directory or of a URL that holds commits.
 
     Args:
-        storage: how they are reached. None: by the defaults, and where the run's configuration names a place of its
-            commits, as it says.
+        storage: how they are reached; what it leaves open: by the defaults, and where the run's configuration names
+            a place of its commits, as that says.
     """
     for url, reached in _places(target, storage):
         # Only read, so what the configuration says about keeping does not matter.
@@ -143,9 +142,9 @@ def _places(target: str, storage: StorageConfig | None) -> Iterator[tuple[str, S
     yield f"{target.rstrip('/')}/checkpoints", storage
     store = Store(target, storage or StorageConfig())
     if store.exists("config.yaml"):
-        config = parse_config(yaml.safe_load(store.read("config.yaml")), source=f"{target}/config.yaml")
+        config = parse_yaml(store.read("config.yaml"), source=f"{target.rstrip('/')}/config.yaml")
         if config.checkpoint.url is not None:
-            yield config.checkpoint.url, storage or config.storage
+            yield config.checkpoint.url, config.reached_by(storage).storage
 
 
 def configured_network(config: Config, weights: str | None) -> FaceNetwork:

@@ -75,6 +75,7 @@ def export(
     if output.is_dir():
         raise OctoscaleError(f"OUTPUT: {output} is a folder; give the name of a file")
     trained = load_trained(target, best=best, step=step, storage=storage_from(storage))
+    storage_from(storage, target, trained.config.checkpoint.url)
     save_weights(trained.network, output)
     text = f"wrote {output}: the weights after step {trained.step}"
     answer(output_of(as_json=as_json), "exported", text, path=str(output), step=trained.step)
@@ -116,6 +117,7 @@ def _found(target: str, storage: list[str] | None) -> "Checkpoints":
     from octoscale.trained import places_with_commits
 
     for checkpoints in places_with_commits(target, storage_from(storage)):
+        storage_from(storage, checkpoints.store.url)
         return checkpoints
     raise OctoscaleError(f"{target} holds no checkpoint; give a run's directory, or the URL of its checkpoints")
 

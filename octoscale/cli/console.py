@@ -50,10 +50,12 @@ def storage_from(settings: Sequence[str] | None, *places: str | None) -> "Storag
     from octoscale.config import storage_of
     from octoscale.data.storage_config import is_local
 
+    storage = storage_of([f"storage.{setting}" for setting in settings or ()])
     if settings and places and all(place is None or is_local(place) for place in places):
         named = ", ".join(place for place in places if place is not None)
-        raise OctoscaleError(f"--storage {settings[0]} is of object storage, and {named} is local; leave it out")
-    return storage_of([f"storage.{setting}" for setting in settings or ()])
+        key = settings[0].partition("=")[0]
+        raise OctoscaleError(f"--storage {key} is of object storage, and {named} is local; leave it out")
+    return storage
 
 
 def answer(output: Output, event: str, text: RenderableType, **values: Any) -> None:

@@ -48,7 +48,7 @@ def embed(
     if output.suffix not in SUFFIXES:
         raise OctoscaleError(f"{output} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
     make_file_writable(output, "OUTPUT")
-    found = _find(network, overrides or (), best=best)
+    found = _find(network, overrides or (), best=best, images=images)
     device = default_device(0)
     told = output_of(quiet=quiet, as_json=as_json)
     with stages(told) as show:
@@ -124,15 +124,19 @@ class _Given:
     run: str | None = None
 
 
-def _find(target: str, overrides: Sequence[str], *, best: bool) -> _Given:
+def _find(target: str, overrides: Sequence[str], *, best: bool, images: str | None = None) -> _Given:
+    from octoscale.config import storage_of
     from octoscale.data.storage import DEFAULT
+    from octoscale.data.storage_config import is_local
     from octoscale.trained import load_trained, network_of_file
 
     if target.endswith((".onnx", ".pt", ".pt2", ".safetensors")):
-        if overrides or best:
-            given = "--best" if best else overrides[0]
-            raise OctoscaleError(f"{given} is of a run or a configuration, and {target} is a file; leave it out")
-        return _Given(network_of_file(Path(target)), DEFAULT)
+        # Images on object storage are reached by them.
+        storage = () if images is None or is_local(images) else ("storage.", "storage=")
+        others = ["--best"] if best else [override for override in overrides if not override.startswith(storage)]
+        if others:
+            raise OctoscaleError(f"{others[0]} is of a run or a configuration, and {target} is a file; leave it out")
+        return _Given(network_of_file(Path(target)), storage_of(overrides) or DEFAULT)
     trained = load_trained(target, overrides, best=best)
     return _Given(trained.network, trained.storage, trained.step, trained.run)
 

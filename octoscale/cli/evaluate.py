@@ -39,8 +39,11 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace)."""
-    from octoscale.distributed.world import World, default_device
+    """Verification accuracy at every resolution, cross- and same-resolution; or templates (IJB), or 1:N (TinyFace).
+
+    In this process, or as one rank under torchrun: the ranks share the images.
+    """
+    from octoscale.distributed.world import connected, world_from_environment
     from octoscale.evaluate.chosen import chosen
     from octoscale.evaluate.counted import counted
     from octoscale.evaluate.kept import check_keepable, keep_scores, write_scores
@@ -49,7 +52,8 @@ def evaluate(
     from octoscale.telemetry.progress import stages
     from octoscale.trained import load_trained
 
-    output = output_of(quiet=quiet, as_json=as_json)
+    world = world_from_environment()
+    output = output_of(quiet=quiet or not world.is_main, as_json=as_json and world.is_main)
     trained = load_trained(target, overrides or (), best=best)
     if scores is not None:
         make_file_writable(scores, "--scores")
@@ -76,20 +80,25 @@ def evaluate(
                 check(settings, trained.config.storage)
             except OctoscaleError as error:
                 raise OctoscaleError(f"{name}: {error}") from error
-    world = World(device=default_device(0))
     network = trained.network.to(world.device)
     found = []
-    for name, settings in wanted.items():
-        data = load(settings, trained.config.storage)
-        with stages(output) as show, counted(network, data.passes, partial(show, f"evaluate {name}".strip())):
-            evaluation = data.evaluate(network, world, step=trained.step, name=name)
-        found.append(evaluation)
-        answer(output, "scores", render_any(evaluation), **json.loads(evaluation.to_json()))
-        if figures is not None:
-            path = figures / ("roc.png" if len(wanted) == 1 else f"roc_{name}.png")
-            if draw_any_roc(evaluation, path) and not as_json:
-                out.print(f"wrote {path}", markup=False, soft_wrap=True)
-        if keep:
-            keep_scores([evaluation], trained.run, trained.storage)
-    if scores is not None:
+    with connected(world, timeout_seconds=trained.config.resilience.process_group_timeout_seconds):
+        for name, settings in wanted.items():
+            data = load(settings, trained.config.storage)
+            with (
+                stages(output) as show,
+                counted(network, data.passes, partial(show, f"evaluate {name}".strip()), ranks=world.world_size),
+            ):
+                evaluation = data.evaluate(network, world, step=trained.step, name=name)
+            if not world.is_main:
+                continue
+            found.append(evaluation)
+            answer(output, "scores", render_any(evaluation), **json.loads(evaluation.to_json()))
+            if figures is not None:
+                path = figures / ("roc.png" if len(wanted) == 1 else f"roc_{name}.png")
+                if draw_any_roc(evaluation, path) and not as_json:
+                    out.print(f"wrote {path}", markup=False, soft_wrap=True)
+            if keep:
+                keep_scores([evaluation], trained.run, trained.storage)
+    if scores is not None and world.is_main:
         write_scores(found, scores)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octoscale.cli.console import Json, Quiet, answer, errors, out, output_of
+from octoscale.cli.console import Json, Quiet, answer, errors, out, output_of, tell
 from octoscale.errors import EXIT_INTERRUPTED, OctoscaleError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Each command imports what it runs: `octoscale --help` answers at once.
 
-ConfigArgument = Annotated[Path, typer.Argument(help="A run's configuration, YAML.", show_default=False)]
+ConfigArgument = Annotated[str, typer.Argument(help="A run's configuration, YAML: a path or URL.", show_default=False)]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.sub=value: wins over the file.", show_default=False, metavar="KEY=VALUE")
 ]
@@ -81,8 +81,8 @@ def launch(
     set_up_logging(quiet=quiet, console=errors)
     output = output_of(quiet=quiet, as_json=as_json)
     resolved = load_config(config, [*(overrides or ()), *resilience_overrides(workers, max_failures)])
-    with training(errors, quiet=quiet, tell=output.event) as tell:
-        result = launch_run(resolved, address=address, quiet=quiet, tell=tell)
+    with training(errors, quiet=quiet, tell=output.event) as told:
+        result = launch_run(resolved, address=address, quiet=quiet, tell=told)
     _answer_results(output, result.status, result.step, resolved.directory, result.baseline, result.final)
     if result.status == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -141,9 +141,9 @@ def noise(
 
 
 def quickstart(
-    directory: Annotated[Path, typer.Option(help="Where everything goes; must be empty or absent.")] = Path(
-        "quickstart"
-    ),
+    directory: Annotated[
+        Path, typer.Option(help="Where everything goes; empty, absent, or of a quickstart that was stopped.")
+    ] = Path("quickstart"),
     faces: Annotated[
         Path | None, typer.Option(help="Your faces: IDENTITY/IMAGE, or a folder with train/ and verify/.")
     ] = None,
@@ -158,6 +158,7 @@ def quickstart(
     """The whole way once: faces, shards, a network that fails at low resolution, and its repair.
 
     Without options it draws synthetic faces and trains a small network on them first.
+    Exit code 75: stopped by SIGTERM while it trained, committed; the same command goes on.
     """
     from octoscale.quickstart import Faces, run_quickstart
     from octoscale.telemetry.logging import set_up_logging
@@ -170,10 +171,12 @@ def quickstart(
     own = None
     if faces is not None and pairs is not None and weights is not None:
         own = Faces.of_user(faces, pairs, images, weights, model)
-    result = run_quickstart(directory, own, workers=workers, console=errors if as_json else out, output=output)
+    result, run = run_quickstart(directory, own, workers=workers, console=errors if as_json else out, output=output)
     if as_json:
-        finetuned = str(directory / "finetuned")
-        _answer_results(output, result.status, result.step, finetuned, result.baseline, result.final)
+        _answer_results(output, result.status, result.step, str(run), result.baseline, result.final)
+    if result.status == "interrupted":
+        tell(f"stopped after step {result.step} of {run} was committed; the same command goes on")
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def config_show(

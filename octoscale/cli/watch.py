@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,7 +33,7 @@ def top(
 
     try:
         known = follow(
-            source_of(run, storage_from(storage, run)), out, output_of(as_json=as_json), every_seconds=every, once=once
+            source_of(run, storage_from(storage)), out, output_of(as_json=as_json), every_seconds=every, once=once
         )
     except KeyboardInterrupt:
         return
@@ -44,7 +43,7 @@ def top(
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Argument(help="A run's configuration: what it needs is checked too.", show_default=False)
+        str | None, typer.Argument(help="A run's configuration: what it needs is checked too.", show_default=False)
     ] = None,
     overrides: Overrides = None,
     address: Annotated[

@@ -4,7 +4,7 @@ import re
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from octoscale.errors import OctoscaleError
@@ -71,6 +71,19 @@ class StorageConfig(Settings):
                 "raise the one or lower the other"
             )
         return self
+
+    def over(self, other: "StorageConfig") -> "StorageConfig":
+        """The settings that were given here, and the rest of `other`.
+
+        Raises:
+            OctoscaleError: they do not go together.
+        """
+        values = other.model_dump() | self.model_dump(exclude_unset=True)
+        try:
+            return StorageConfig.model_validate(values)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise OctoscaleError(f"of the storage settings given and the run's own, {message}") from error
 
     def check(self, url: str) -> None:
         """Refuse what this configuration cannot do for `url`, rather than ignore a setting.

@@ -15,6 +15,7 @@ from octoscale.export.writers import record_exported, record_onnx, record_safete
 from octoscale.models import FaceNetwork, load
 from octoscale.models.card import Card, card_of
 from octoscale.models.graph_file import Graph, OnnxNetwork
+from octoscale.models.network import joined
 from octoscale.models.weights import load_weights
 
 Form = Literal["onnx", "torchscript", "pt2", "safetensors"]
@@ -90,10 +91,26 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
     return Exported(card, difference)
 
 
+class _OneOutput(nn.Module):
+    """A backbone that gives a pair, as one that gives embeddings: whoever runs the file need not know."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        embeddings: Tensor = joined(self.backbone(images))
+        return embeddings
+
+
 def _record(network: FaceNetwork, images: Tensor, card: Card, form: Form) -> bytes:
     try:
         with torch.no_grad():
-            return _RECORD[form](network.backbone, network.prepare(images), card)
+            prepared = network.prepare(images)
+            backbone = network.backbone
+            if form != "safetensors" and not isinstance(backbone(prepared), Tensor):
+                backbone = _OneOutput(backbone)
+            return _RECORD[form](backbone, prepared, card)
     except OctoscaleError:
         raise
     except Exception as error:  # each exporter has its own kinds

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from octoscale.loss.distance import Metric
 from octoscale.loss.negatives import Negatives
@@ -24,6 +24,12 @@ class LossConfig(Settings):
     def _known(cls, negatives: str) -> str:
         Negatives.parse(negatives)
         return negatives
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> "LossConfig":
+        if self.metric == "cosine" and self.normalize:
+            raise ValueError("the cosine distance does not depend on norms: leave loss.normalize out")
+        return self
 
     @field_validator("terms")
     @classmethod

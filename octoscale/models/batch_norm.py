@@ -86,7 +86,7 @@ def set_training(network: nn.Module, batch_norm: BatchNormPolicy, group: dist.Pr
         group: all ranks, for ``"sync"``; None in a single process, where it is the same as ``"chunk"``.
 
     Raises:
-        OctoscaleError: there is nothing in it to train.
+        OctoscaleError: there is nothing in it to train, or ``"sync"`` for a layer that does more than normalise.
     """
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise OctoscaleError("this network has no parameters to train; an ONNX file can be evaluated alone")
@@ -94,11 +94,28 @@ def set_training(network: nn.Module, batch_norm: BatchNormPolicy, group: dist.Pr
     if batch_norm == "frozen":
         for norm in _norms(network):
             norm.eval()
-    elif batch_norm == "sync" and group is not None:
-        for parent in list(network.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, _BatchNorm):
-                    setattr(parent, name, SyncBatchNorm(child, group))
+    elif batch_norm == "sync":
+        _refuse_others(network)
+        if group is not None:
+            _synchronise(network, group)
+
+
+def _refuse_others(network: nn.Module) -> None:
+    """A layer with a forward of its own (an activation in it, say) would lose it."""
+    plain = (_BatchNorm.forward, nn.SyncBatchNorm.forward, SyncBatchNorm.forward)
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and type(module).forward not in plain:
+            raise OctoscaleError(
+                f"batch_norm=sync puts another layer in the place of each BatchNorm, and {name} is a "
+                f"{type(module).__name__}, which does more than that: set model.batch_norm to frozen or chunk"
+            )
+
+
+def _synchronise(network: nn.Module, group: dist.ProcessGroup) -> None:
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, SyncBatchNorm(child, group))
 
 
 def set_epsilon(network: nn.Module, epsilon: float) -> None:

@@ -24,7 +24,8 @@ class Card(BaseModel):
         dialect: whose weights it was made from; None: octoscale's own.
         mean, std, color: what the backbone's images are: (image − mean) / std on 0–255, channels in this order.
         batch_norm_epsilon: of all its BatchNorm layers; None where there is none, or they differ.
-        embedding_dim, image_size: pixels; None where they are not known.
+        embedding_dim: None: the network's own, or it is not known.
+        image_size: pixels; None: any, or it is not known.
         octoscale: the version that wrote it.
     """
 
@@ -58,7 +59,7 @@ def card_of(network: FaceNetwork, *, embedding_dim: int | None = None, image_siz
         std=prepared.std,
         color=prepared.color,
         batch_norm_epsilon=batch_norm_epsilon(network),
-        embedding_dim=embedding_dim,
+        embedding_dim=embedding_dim or network.embedding_dim,
         image_size=image_size,
     )
 

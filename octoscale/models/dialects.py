@@ -125,7 +125,15 @@ def _read(plain: Mapping[str, Tensor], form: _Format, prefix: str, candidates: t
     # A class layer stands beside the backbone: where that has no prefix, only a name that is not its own can be one.
     heads = tuple(key for key in plain if key.startswith(form.heads)) if prefix in form.prefixes else ()
     state = {form.rename(key): value for key, value in found.items() if prefix + key not in heads}
-    state |= {key: value for key, value in strays.items() if key not in heads}
+    for key, value in strays.items():
+        if key in heads:
+            continue
+        if key in state:
+            raise OctoscaleError(
+                f"the weights have {prefix}{key} and {key}, two tensors for {key} (a network and its average?); save "
+                "one of the two networks alone"
+            )
+        state[key] = value
     told, *others = candidates
     return Recognised(
         None if others else told, form.architecture(found), found[form.last].shape[0], state, heads,

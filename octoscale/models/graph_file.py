@@ -54,11 +54,14 @@ def is_graph_file(name: str) -> bool:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a .pt file is a graph and not a state_dict."""
+    """Whether a .pt file is a graph and not a state_dict. Raises OctoscaleError for an archive that is damaged."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
+        raise OctoscaleError(f"{path} is a damaged archive ({error}); copy or write it again") from error
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def read_graph(path: str | Path) -> GraphFile:
         OctoscaleError: no such file, it is no graph, a torch.export archive with more than plain tensors in it, or the
             library that runs it is not installed.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise OctoscaleError(f"no file {path}; give the path of a local TorchScript, torch.export or ONNX file")
     read = {".pt": _read_torchscript, ".pt2": _read_exported, ".onnx": _read_onnx}[path.suffix]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import field_validator
@@ -76,6 +76,7 @@ class FaceNetwork(nn.Module):
         preprocessing: what the backbone expects.
         name, dialect: what it is and whose weights it has, for the files that are made of it.
         image_size: the only one it takes, pixels; None: any, or the backbone looks after that itself.
+        embedding_dim: the one that it was made with; None: its own.
     """
 
     mean: Tensor
@@ -89,9 +90,11 @@ class FaceNetwork(nn.Module):
         name: str = "",
         dialect: "DialectName | None" = None,
         image_size: int | None = None,
+        embedding_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.image_size = image_size
+        self.embedding_dim = embedding_dim
         self.name = name
         self.dialect = dialect
         self.backbone = backbone
@@ -136,13 +139,21 @@ class FaceNetwork(nn.Module):
     def plain(self, images: Tensor) -> Tensor:
         """As `forward`, of all the images at once, in whatever precision the backbone gives."""
         # Convolutions are faster on pixels whose channels lie side by side, on CPUs and on tensor cores.
-        embeddings = self.backbone(self.prepare(images).contiguous(memory_format=torch.channels_last))
-        if isinstance(embeddings, tuple | list) and len(embeddings) == 2 and embeddings[1].numel() == len(images):
-            unit, norms = embeddings
-            embeddings = unit * norms.view(-1, 1)
+        embeddings = joined(self.backbone(self.prepare(images).contiguous(memory_format=torch.channels_last)))
         if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != len(images):
             found = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
             raise OctoscaleError(
-                f"the network gave {found} for {len(images)} images; it must give one tensor [n, embedding_dim]"
+                f"the network gave {found} for {len(images)} images; it must give one tensor [n, embedding_dim], or a "
+                "pair of unit features and norms [n, 1]"
             )
         return embeddings
+
+
+def joined(output: Any) -> Any:
+    """The product of a pair of unit features [n, d] and norms [n, 1]; anything else as it is."""
+    if isinstance(output, tuple | list) and len(output) == 2 and all(isinstance(part, Tensor) for part in output):
+        unit, norms = output
+        # Not len(): torch.export would take it for a constant.
+        if unit.ndim == 2 and norms.numel() == unit.shape[0]:
+            return unit * norms.view(-1, 1)
+    return output

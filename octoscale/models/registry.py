@@ -100,6 +100,13 @@ def load(
     if embedding_dim is not None and embedding_dim < 1:
         raise OctoscaleError(f"embedding_dim is {embedding_dim}; it must be at least 1")
     if is_graph_file(name):
+        others = {
+            "weights": weights, "dialect": dialect, "embedding_dim": embedding_dim,
+            "batch_norm_epsilon": batch_norm_epsilon,
+        }  # fmt: skip
+        given = [key for key, value in others.items() if value is not None]
+        if given:
+            raise OctoscaleError(f"{name} is a whole network, as it was exported: leave {given[0]} out")
         return _from_file(name, preprocessing)
     backbone, own, image_size = _build(name, {} if embedding_dim is None else {"embedding_dim": embedding_dim})
     if dialect is not None:
@@ -111,7 +118,10 @@ def load(
         batch_norm_epsilon = batch_norm_epsilon or read.batch_norm_epsilon
     if batch_norm_epsilon is not None:
         set_epsilon(backbone, batch_norm_epsilon)
-    return FaceNetwork(backbone, _chosen(preprocessing, own), name=name, dialect=dialect, image_size=image_size)
+    return FaceNetwork(
+        backbone, _chosen(preprocessing, own), name=name, dialect=dialect, image_size=image_size,
+        embedding_dim=embedding_dim,
+    )  # fmt: skip
 
 
 def _build(name: str, arguments: dict[str, int]) -> tuple[nn.Module, Preprocessing, int | None]:

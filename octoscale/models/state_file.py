@@ -59,6 +59,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], Card | None]:
     Raises:
         OctoscaleError: no such file, or it holds no state_dict.
     """
+    path = path.expanduser()
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     loaded = _state_in(_load(path), path)

@@ -75,7 +75,7 @@ def _cell(value: Any) -> str:
 
 def _groups(run: Run, pairs: Sequence[dict[str, Any]]) -> Iterator[FaceGroup]:
     assert run.noise is not None
-    data = open_data(parse_config(dict(run.values), source=f"of {run.name}"))
+    data = open_data(parse_config(dict(run.values), source=f"of {run.name}").reached_by(run.storage))
     if data.index.fingerprint != run.noise["survey"].get("fingerprint"):
         raise OctoscaleError("the ledger is of another data set than data.url; run octoscale noise again")
     for pair in pairs:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 import octoscale
 from octoscale.data.storage import Store
-from octoscale.data.storage_config import StorageConfig
+from octoscale.data.storage_config import StorageConfig, is_local
 from octoscale.errors import OctoscaleError
 from octoscale.report import palette
 from octoscale.report.accuracy import accuracy_section, data_sets_section, roc_section
@@ -33,12 +33,18 @@ def write_report(targets: Sequence[str], output: str, storage: StorageConfig | N
         storage: how all of them are reached; None: by the defaults.
 
     Raises:
-        OctoscaleError: a target is no run, or the file cannot be written; the latter is found out before the work.
+        OctoscaleError: a target is no run, or `storage` is given and nothing is on object storage; or the file cannot
+            be written, which is found out before the work.
     """
     destination, name = destination_of(output, storage)
     destination.probe_writable()
-    page = render_page(read_runs(targets, storage))
-    destination.write(name, page.encode())
+    runs = read_runs(targets, storage)
+    places = [output, *targets, *(place for run in runs for place in run.places)]
+    if storage is not None and all(is_local(place) for place in places):
+        raise OctoscaleError(
+            f"--storage is of object storage, and {', '.join(targets)} and {output} are local; leave it out"
+        )
+    destination.write(name, render_page(runs).encode())
 
 
 def destination_of(output: str, storage: StorageConfig | None = None) -> tuple[Store, str]:

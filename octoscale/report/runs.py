@@ -69,6 +69,12 @@ class Run:
     problems: tuple[str, ...]
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """What its configuration names that a report reads: its data set, and its checkpoints if they are elsewhere."""
+        named = ((self.values.get(block) or {}).get("url") for block in ("data", "checkpoint"))
+        return tuple(str(place) for place in named if place is not None)
+
+    @property
     def steps(self) -> int:
         """Steps that are safe; without a commit those of the journal."""
         if self.commits:

@@ -18,8 +18,6 @@ from octoscale.telemetry.table import METRICS
 from octoscale.telemetry.targets import targets_of
 
 _ADDRESS = re.compile(r"https?://\S+|(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}")
-# Another look follows soon.
-_IMPATIENT = {"timeout_seconds": 5.0, "deadline_seconds": 10.0}
 # The end of a metrics.jsonl that is read: what changes in every step is there, and of the rest the last value.
 _TAIL_BYTES = 2**20
 
@@ -57,7 +55,7 @@ def source_of(run: str, storage: StorageConfig | None = None) -> Source:
         storage: how the directory is reached; what it leaves open is impatient.
 
     Raises:
-        OctoscaleError: neither of these.
+        OctoscaleError: neither of these, or `storage` for what is not on object storage.
     """
     if _ADDRESS.fullmatch(run) and not Path(run).is_dir():
         if storage is not None:
@@ -65,13 +63,20 @@ def source_of(run: str, storage: StorageConfig | None = None) -> Source:
                 f"--storage is of a run's directory, and {run} is the address of its metrics; leave it out"
             )
         return _Endpoint(run)
-    given = storage.model_dump(exclude_unset=True) if storage else {}
-    store = Store(run, StorageConfig.model_validate(_IMPATIENT | given))
+    store = Store(run, _impatient(storage or StorageConfig()))
+    if storage is not None and store.is_local:
+        raise OctoscaleError(f"--storage is of object storage, and {run} is local; leave it out")
     if not store.exists("config.yaml") and not (store.is_local and store.local_path("telemetry").is_dir()):
         raise OctoscaleError(
             f"{run} is no run: it has no config.yaml; give a run's directory, or HOST:PORT of a rank's metrics"
         )
     return _Directory(run, store)
+
+
+def _impatient(storage: StorageConfig) -> StorageConfig:
+    """`storage`, with what it leaves open impatient, as another look follows soon; a longer wait has time for a try."""
+    wait = storage.timeout_seconds if "timeout_seconds" in storage.model_fields_set else 0.0
+    return storage.over(StorageConfig(timeout_seconds=5.0, deadline_seconds=max(10.0, wait)))
 
 
 class _Endpoint:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from tests.conftest import SmallRun
 from tests.integration.conftest import put_object
 from tests.unit.commands import Answer, Octoscale, refused
@@ -71,5 +73,15 @@ def test_what_does_not_fit_is_refused(call: Octoscale, tmp_path: Path) -> None:
         "storage.endpoint",
         "endpoint_url",
     )
-    refused(call("inspect", tmp_path, "--storage", "connections=4"), "--storage connections=4", tmp_path, "is local")
-    refused(call("top", "http://127.0.0.1:9", "--storage", "connections=4"), "--storage", "address of its metrics")
+
+
+def test_a_configuration_is_read_there(call: Octoscale, server: str, s3_url: str, small_run: SmallRun) -> None:
+    values = small_run(f"{s3_url}/run", model={"name": "tiny"})
+    Store(s3_url, StorageConfig(endpoint_url=server.partition("=")[2])).write(
+        "run.yaml", yaml.safe_dump(values).encode()
+    )
+
+    shown = last(call("config", "show", f"{s3_url}/run.yaml", f"storage.{server}", "--json"))
+
+    assert shown["config"]["directory"] == f"{s3_url}/run"
+    refused(call("config", "show", f"{s3_url}/absent.yaml", f"storage.{server}"), "absent.yaml")

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from octoscale.config import Config, load_config, parse_config, storage_of
+from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from tests.conftest import SmallRun
@@ -86,12 +87,36 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
         load_config(broken)
 
 
+def test_a_file_on_object_storage_is_read_as_a_local_one_is(path: Path) -> None:
+    Store("memory://configs").write("run.yaml", path.read_bytes())
+    assert load_config("memory://configs/run.yaml", ["storage.connections=2"]) == load_config(
+        path, ["storage.connections=2"]
+    )
+    with pytest.raises(OctoscaleError, match=r"absent\.yaml"):
+        load_config("memory://configs/absent.yaml")
+
+
 def test_the_resolved_form_loads_to_the_same_configuration(path: Path, tmp_path: Path) -> None:
     overrides = ["evaluate.pairs=p", "evaluate.images=i", "schedule.name=step", "schedule.milestones=[2]"]
     config = load_config(path, overrides)
     again = tmp_path / "again.yaml"
     again.write_text(config.to_yaml())
     assert load_config(again) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.metric=cosine", "loss.normalize=true"], "loss: the cosine distance .* leave loss.normalize out"),
+        (
+            ["steps=null", "epochs=4", "schedule.name=step", "schedule.milestones=[2, 4, 5]"],
+            "schedule.milestones has 4, 5, and the run ends after 4 epochs",
+        ),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused(path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(OctoscaleError, match=message):
+        load_config(path, overrides)
 
 
 def test_absolute_paths_leave_urls_alone(path: Path) -> None:

@@ -178,9 +178,15 @@ def test_a_resumed_run_has_the_same_teacher(small_run: SmallRun, weights: Path, 
     assert all((line.result.distillation or 0) > 0 for line in whole)
 
 
-def test_a_run_does_not_go_on_with_another_teacher(small_run: SmallRun, weights: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_another_teacher(
+    small_run: SmallRun, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(weights.parent))
+
     def run(steps: int) -> None:
-        values = small_run(tmp_path / "run", steps=steps, model={"weights": str(weights)}, distillation={"high": 1.0})
+        values = small_run(
+            tmp_path / "run", steps=steps, model={"weights": f"~/{weights.name}"}, distillation={"high": 1.0}
+        )
         train(parse_config(values, source="of the test"), World(), quiet=True)
 
     run(2)

@@ -1,5 +1,6 @@
 """The network of a configuration, or of a run so far."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 import torch
 import yaml
 
+from octoscale.checkpoint import CheckpointConfig, Checkpoints
 from octoscale.config import parse_config
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.models import FaceNetwork, Preprocessing, load, save_weights
@@ -64,9 +67,36 @@ def test_overrides_win_over_a_file_and_over_what_a_run_recorded(
         assert load_trained(str(target), ["seed=5", "data.url=elsewhere"]).config.seed == 5
 
 
-def test_another_model_for_a_runs_network_is_refused(directory: Path) -> None:
-    with pytest.raises(OctoscaleError, match=r"'model\.name=mobilefacenet' would change the network that the run"):
-        load_trained(str(directory), ["model.name=mobilefacenet"])
+@pytest.mark.parametrize("override", ["model.name=mobilefacenet", "model={name: tiny, embedding_dim: 16}"])
+def test_another_model_for_a_runs_network_is_refused(override: str, directory: Path) -> None:
+    with pytest.raises(OctoscaleError, match=rf"{re.escape(override)}' would change the network that the run"):
+        load_trained(str(directory), [override])
+
+
+def test_settings_of_storage_leave_the_runs_other_ones(
+    small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its data set, and for commits that are where its configuration says."""
+    own = {"timeout_seconds": 7.0, "connections": 3}
+    values = small_run(tmp_path / "run", checkpoint={"url": str(tmp_path / "elsewhere")}, storage=own)
+    train(parse_config(values, source="of the test"), World(), quiet=True)
+    reached = {}
+
+    def noted(url: str, world: World, config: CheckpointConfig, storage: StorageConfig | None) -> Checkpoints:
+        reached[url] = storage
+        return Checkpoints(url, world, config, storage)
+
+    monkeypatch.setattr("octoscale.trained.Checkpoints", noted)
+    given = StorageConfig(connections=4)
+    both = StorageConfig(timeout_seconds=7.0, connections=4)
+    assert load_trained(str(tmp_path / "run"), storage=given).config.storage == both
+    assert reached[str(tmp_path / "elsewhere")] == both
+
+
+def test_a_runs_configuration_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(OctoscaleError, match=rf"{tmp_path}/config\.yaml is not valid YAML"):
+        load_trained(str(tmp_path))
 
 
 def test_a_configuration_gives_the_network_before_training(
@@ -114,8 +144,9 @@ def test_two_commits_at_once_are_refused(tmp_path: Path) -> None:
         load_trained(str(tmp_path), best=True, step=2)
 
 
-def test_weights_that_octoscale_wrote_are_a_network(tmp_path: Path) -> None:
-    network = load("tiny", preprocessing=Preprocessing(color="bgr")).eval()
+@pytest.mark.parametrize("embedding_dim", [None, 32])
+def test_weights_that_octoscale_wrote_are_a_network(embedding_dim: int | None, tmp_path: Path) -> None:
+    network = load("tiny", preprocessing=Preprocessing(color="bgr"), embedding_dim=embedding_dim).eval()
     save_weights(network, tmp_path / "tiny.pt")
     found = network_of_file(tmp_path / "tiny.pt").eval()
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from octoscale.data.storage import Store
 from octoscale.export import export
 from octoscale.models import load
 from tests.conftest import SmallRun
@@ -37,6 +38,22 @@ def test_a_file_of_export_embeds_and_verifies_without_settings(
     assert (same["same"], round(same["similarity"], 4)) == (True, 1.0)
     refused(call("verify", first, second, "--network", file), "has no threshold; give --threshold")
     refused(call("embed", first.parent, tmp_path / "a.npz", "seed=3", "--network", file), "seed=3", "is a file")
+
+
+def test_a_folder_elsewhere_is_reached_by_storage_settings(
+    call: Octoscale, drawn_faces: Path, file: Path, tmp_path: Path
+) -> None:
+    first, second = _two(drawn_faces)
+    Store("memory://faces").write("one.jpg", first.read_bytes())
+    how, asked = "storage.connections=2", ("--network", file)
+
+    assert call("embed", "memory://faces", tmp_path / "a.npz", how, *asked).code == 0
+    assert np.load(tmp_path / "a.npz")["names"].tolist() == ["one.jpg"]
+
+    refused(call("embed", "memory://faces", tmp_path / "b.npz", "storage.timeout_seconds=400", *asked), "deadline")
+    refused(call("embed", "memory://faces", tmp_path / "b.npz", how, "seed=3", *asked), "seed=3 is of a run")
+    refused(call("embed", first.parent, tmp_path / "b.npz", how, *asked), how, "is a file")
+    refused(call("verify", first, second, how, "--threshold", "0", *asked), how, "is a file")
 
 
 def test_overrides_reach_the_configuration(

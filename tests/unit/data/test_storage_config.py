@@ -86,3 +86,11 @@ def test_a_password_with_a_slash_is_refused_and_not_shown(url: str) -> None:
 @pytest.mark.parametrize("url", ["memory://host:9000/a@b", "memory://host:9000", "s3://bucket/a:b@c", "/data/a:b@c"])
 def test_a_port_or_a_name_with_an_at_is_no_password(url: str) -> None:
     assert Store(url).url == redacted(url) == url
+
+
+def test_settings_win_over_others_where_they_are_given() -> None:
+    own = StorageConfig(connections=3, timeout_seconds=7.0, deadline_seconds=9.0)
+    given = StorageConfig(connections=16)
+    assert given.over(own) == StorageConfig(connections=16, timeout_seconds=7.0, deadline_seconds=9.0)
+    with pytest.raises(OctoscaleError, match="run's own, deadline_seconds 9 is shorter than timeout_seconds 30; raise"):
+        StorageConfig(timeout_seconds=30).over(own)

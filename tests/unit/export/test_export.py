@@ -162,6 +162,35 @@ def test_an_exported_network_with_attention_stays_the_same(tmp_path: Path) -> No
     assert load(str(tmp_path / "face.pt")).name == "mine"
 
 
+class _Pair(nn.Module):
+    """As AdaFace's networks: a unit feature and its norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        embeddings = self.fc(x.mean(dim=(2, 3)))
+        norms = embeddings.norm(dim=1, keepdim=True)
+        return embeddings / norms, norms
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_network_that_gives_a_pair_is_exported_as_one_that_gives_embeddings(form: Form, tmp_path: Path) -> None:
+    for library in NEEDS.get(form, ()):
+        pytest.importorskip(library)
+    network = FaceNetwork(_Pair(), Preprocessing()).eval()
+    path = tmp_path / f"face{SUFFIX[form]}"
+    export(network, path, form, image_size=8)
+    if form == "safetensors":
+        from safetensors.torch import load_file
+
+        assert load_file(path).keys() == network.backbone.state_dict().keys()
+        return
+    given = load(str(path)).backbone(network.prepare(images(3, 8)))
+    torch.testing.assert_close(given, network(images(3, 8)), rtol=0, atol=1e-4)
+
+
 class _Counting(nn.Module):
     """Gives other embeddings each time: no file can give the same."""
 

@@ -228,6 +228,12 @@ def test_a_network_and_its_average_in_one_state_are_refused() -> None:
         recognise(state)
 
 
+def test_a_network_and_a_bare_copy_of_one_tensor_are_refused() -> None:
+    state = published.zeros(published.ir(18), "model.") | {"output_layer.3.weight": torch.ones(1)}
+    with pytest.raises(OctoscaleError, match=r"have model\.output_layer\.3\.weight and output_layer\.3\.weight, two"):
+        recognise(state)
+
+
 def test_unknown_keys_are_the_networks_own() -> None:
     state = {"stages.0.0.weight": torch.zeros(1)}
     found = recognise(state)

@@ -1,14 +1,17 @@
 """Networks that are whole in a file: somebody else's, without octoscale's card."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from octoscale.errors import OctoscaleError
-from octoscale.models import Preprocessing, load, set_training
+from octoscale.models import Preprocessing, load, save_weights, set_training
 from octoscale.models.config import ModelConfig
+from octoscale.models.inspection import inspect_file
+from octoscale.trained import network_of_file
 from tests.unit.models.graphs import Small, write_graph
 
 
@@ -92,3 +95,20 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
 def test_a_setting_that_a_graph_would_ignore_is_refused(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"face\.pt2 is a whole network.* leave model\.{setting} out"):
         ModelConfig.model_validate({"name": "face.pt2", setting: value})
+
+
+@pytest.mark.parametrize(
+    "given", [{"weights": "w.pt"}, {"dialect": "magface"}, {"embedding_dim": 8}, {"batch_norm_epsilon": 1e-3}], ids=str
+)
+def test_an_argument_that_a_graph_would_ignore_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(OctoscaleError, match=f"face.pt is a whole network, .* leave {next(iter(given))} out"):
+        load("face.pt", **given)
+
+
+def test_an_archive_with_a_damaged_directory_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "face.pt"
+    save_weights(load("tiny"), path)
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x09"))
+    for read in (network_of_file, inspect_file):
+        with pytest.raises(OctoscaleError, match=r"face\.pt is a damaged archive \(.*\); copy or write it again"):
+            read(path)

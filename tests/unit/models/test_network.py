@@ -59,7 +59,12 @@ def test_images_that_are_not_nchw_rgb_are_refused(shape: tuple[int, ...]) -> Non
         load("tiny")(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("backbone", [nn.Identity(), nn.Flatten(0)])
+class _WithoutNorms(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        return images[:, :, 0, 0], None
+
+
+@pytest.mark.parametrize("backbone", [nn.Identity(), nn.Flatten(0), _WithoutNorms()])
 def test_a_backbone_that_does_not_embed_is_refused(backbone: nn.Module) -> None:
     with pytest.raises(OctoscaleError, match="must give one tensor"):
         FaceNetwork(backbone, Preprocessing())(_images(2, size=8))
@@ -148,3 +153,18 @@ def test_synchronised_batch_norm_of_a_single_process_is_that_of_its_chunk() -> N
     set_training(network, "sync")
     assert type(network[0]) is nn.BatchNorm2d
     assert network[0].training
+
+
+class _Activated(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: the activation is in the layer."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
+
+
+def test_a_layer_that_would_lose_its_activation_is_not_synchronised() -> None:
+    network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), _Activated(3)))
+    message = r"0\.1 is a _Activated, which does more than that: set model.batch_norm to frozen or chunk"
+    with pytest.raises(OctoscaleError, match=message):
+        set_training(network, "sync")
+    set_training(network, "chunk")

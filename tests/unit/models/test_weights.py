@@ -18,6 +18,8 @@ from octoscale.errors import OctoscaleError
 from octoscale.models import load, save_weights
 from octoscale.models.tiny import TinyNet
 from octoscale.models.weights import load_weights
+from octoscale.trained import network_of_file
+from tests.unit.models.graphs import Small, write_graph
 
 
 def _equal(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -221,3 +223,14 @@ def test_an_interrupted_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pyt
 def test_saving_into_an_absent_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OctoscaleError, match="cannot write weights"):
         save_weights(TinyNet(), tmp_path / "absent" / "tiny.pt")
+
+
+def test_a_path_in_the_home_folder_is_that_of_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    network = load("tiny").eval()
+    save_weights(network, tmp_path / "tiny.pt")
+    write_graph(Small().eval(), tmp_path / "small.pt")
+    found = load("tiny", weights="~/tiny.pt")
+    assert _equal(found.state_dict(), network.state_dict())
+    assert load("~/small.pt")(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
+    assert network_of_file(Path("~/tiny.pt")).name == "tiny"

@@ -61,6 +61,7 @@ def made_up_run(name: str = "run", *, steps: int = 4, **changes: Any) -> Run:
     """A run with all that the report can show, apart from what needs its data set."""
     run = Run(
         target=f"nowhere/{name}",
+        storage=None,
         name=name,
         values={"directory": name, "global_batch_size": 16, "steps": 4, "loss": {"margin": 25.0}},
         evaluations={"pairs": (evaluation(0, accuracy=0.6), evaluation(steps, accuracy=0.8))},

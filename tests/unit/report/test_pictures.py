@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from octoscale.data.storage import Store
+from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.feed import open_data
 from octoscale.noise.report import write_ledger
@@ -110,6 +111,15 @@ def test_suspected_mislabels_are_shown_with_their_images(with_ledger: Run) -> No
     assert all(culprit != "" for culprit, mark in zip(culprits, marked, strict=True) if mark)
     assert [row[0] for row in faces.numbers.rows] == [str(pair["rank"]) for pair in pairs[:12]]
     assert faces.numbers.rows[0][3:5] == (pairs[0]["identity_a"], pairs[0]["identity_b"])
+
+
+def test_their_data_set_is_reached_as_the_report_was_told(with_ledger: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = []
+    monkeypatch.setattr(
+        "octoscale.report.mislabels.open_data", lambda config: reached.append(config.storage) or open_data(config)
+    )
+    mislabels_section([replace(with_ledger, storage=StorageConfig(connections=3))])
+    assert reached == [StorageConfig(connections=3)]
 
 
 def test_a_ledger_of_another_data_set_is_a_table_alone(with_ledger: Run) -> None:

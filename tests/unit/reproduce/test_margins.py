@@ -48,10 +48,6 @@ def test_every_variant_is_known_by_its_settings(variant: str) -> None:
     assert variant_of(LossConfig(metric=metric, normalize=normalize)) == variant
 
 
-def test_normalising_makes_no_other_cosine() -> None:
-    assert variant_of(LossConfig(metric="cosine", normalize=True)) == "cosine"
-
-
 def test_margins_are_read() -> None:
     assert parse_margins(["cosine=0.3", "euclidean_squared-normalized=1"]) == {
         "cosine": 0.3, "euclidean_squared-normalized": 1.0,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from octoscale.data.storage_config import StorageConfig
 from octoscale.errors import OctoscaleError
 from octoscale.top.sources import source_of
 from tests.unit.top.conftest import line, trained
@@ -98,3 +99,8 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
     for run in (str(tmp_path), str(tmp_path / "absent")):
         with pytest.raises(OctoscaleError, match=r"is no run: .* give a run's directory, or HOST:PORT"):
             source_of(run)
+
+
+def test_a_longest_wait_that_is_given_has_time_for_one_try(directory: Path) -> None:
+    with pytest.raises(OctoscaleError, match="is no run"):
+        source_of("memory://nowhere/run", StorageConfig(timeout_seconds=30))
