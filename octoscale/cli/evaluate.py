@@ -47,7 +47,7 @@ def evaluate(
     from octoscale.evaluate.chosen import chosen
     from octoscale.evaluate.counted import counted
     from octoscale.evaluate.kept import check_keepable, keep_scores, write_scores
-    from octoscale.evaluate.kinds import load
+    from octoscale.evaluate.kinds import check, load
     from octoscale.evaluate.set_report import draw_any_roc, has_roc, render_any
     from octoscale.telemetry.progress import stages
     from octoscale.trained import load_trained
@@ -73,6 +73,13 @@ def evaluate(
             check_keepable(wanted, trained.config.evaluate, trained.run, trained.storage)
     if figures is not None and not any(map(has_roc, wanted.values())):
         raise OctoscaleError(f"--figures: {', '.join(wanted)} has no ROC to draw; leave it out")
+    if len(wanted) > 1:
+        # A mistake in the last is found before the first, which may take hours.
+        for name, settings in wanted.items():
+            try:
+                check(settings, trained.config.storage)
+            except OctoscaleError as error:
+                raise OctoscaleError(f"{name}: {error}") from error
     network = trained.network.to(world.device)
     found = []
     with connected(world, timeout_seconds=trained.config.resilience.process_group_timeout_seconds):

@@ -271,9 +271,9 @@ def _end(wanted: "Reproduction", swept: "Swept", drawn: "Drawn | None", files: l
         raise typer.Exit(EXIT_FAILED)
     if drawn is None and not missing:
         raise OctoscaleError(
-            f"nothing to draw: {', '.join(swept.found)} has finished, but without evaluations/00000000.json, its network "
-            "before the training, which is evaluated at a run's start alone; remove the run's directory, or give another "
-            "--directory"
+            f"nothing to draw: {', '.join(swept.found)} has finished, but without evaluations/00000000.json: the "
+            "network before the training, which is evaluated at a run's start alone; remove the run's directory, or "
+            "give another --directory"
         )
 
 

@@ -161,8 +161,8 @@ class EvaluateConfig(DataSet):
         data = self.pair_benchmarks.get(self.protocol)
         if data is not None and data.resolutions:
             raise ValueError(
-                f"benchmarks.{self.protocol} has resolutions of its own, and {self.protocol} is what evaluate.pairs are "
-                f"called: give it another name, such as {self.protocol}_sizes"
+                f"benchmarks.{self.protocol} has resolutions of its own, and {self.protocol} is what evaluate.pairs "
+                f"are called: give it another name, such as {self.protocol}_sizes"
             )
         return self
 

@@ -54,7 +54,7 @@ class Evaluation:
     scores: dict[tuple[Mode, int], Score]  # by mode and resolution in pixels, in the configured order
     protocol: str = "lfw"
     flip: bool = False  # embeddings of the images and their mirror images, added
-    # Of the list, see `Pairs.digest`, and where it and its images lay; empty: of an earlier version, or a pack's images.
+    # Of the list, see `Pairs.digest`; where it and its images lay. Empty: of an earlier version, or a pack's images.
     pairs_digest: str = ""
     pairs_url: str = ""
     images_url: str = ""

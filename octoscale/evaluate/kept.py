@@ -82,8 +82,7 @@ def check_keepable(
         name = there.name or there.protocol
         if name in wanted and (found := unlike(there, wanted[name])):
             raise OctoscaleError(
-                f"--keep: {store.url.rstrip('/')}/{file} is another evaluation of {name} ({'; '.join(found)}): "
-                f"{advice}"
+                f"--keep: {store.url.rstrip('/')}/{file} is another evaluation of {name} ({'; '.join(found)}): {advice}"
             )
 
 

@@ -14,8 +14,10 @@ from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.evaluate.as_json import kind_of
 from octoscale.evaluate.config import AnyConfig, EvaluateConfig, GalleryConfig, TemplateConfig
+from octoscale.evaluate.embedding import check_resolutions
 from octoscale.evaluate.evaluation import Evaluation, Verification
 from octoscale.evaluate.identification import Identification, IdentificationEvaluation
+from octoscale.evaluate.protocols import first_image
 from octoscale.evaluate.templates import TemplateEvaluation, TemplateVerification
 
 AnyEvaluation = Evaluation | TemplateEvaluation | IdentificationEvaluation
@@ -48,6 +50,19 @@ def load(config: AnyConfig, storage: StorageConfig = DEFAULT) -> Evaluable:
             return Identification.load(config, storage)
         case _:
             assert_never(config)
+
+
+def check(config: AnyConfig, storage: StorageConfig = DEFAULT) -> None:
+    """Find out whether `load` would fail, but for damaged images and images of different sizes.
+
+    Raises:
+        OctoscaleError: see `load`.
+    """
+    if isinstance(config, EvaluateConfig):
+        # What is loaded of pairs are all images, decoded: too much to hold of several sets, and slow.
+        check_resolutions(config.resolutions, first_image(config, storage), "evaluate.resolutions")
+    else:
+        load(config, storage)
 
 
 def from_json(text: str) -> AnyEvaluation:

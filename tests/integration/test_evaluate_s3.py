@@ -59,7 +59,8 @@ def bucket(s3_url: str, s3_server: str, drawn_faces: Path, tmp_path: Path) -> st
     put("meta/ijbc_name_5pts_score.txt", "".join(f"{image} {landmarks}\n" for image, _, _ in rows))
     genuine = [f"{person.name}\t1\t2\n" for person in people[:5]]
     impostor = [f"{one.name}\t1\t{two.name}\t2\n" for one, two in pairwise(people)]
-    put("pairs.txt", f"5\n{''.join(genuine)}{''.join(impostor)}")
+    # Five folds of one pair of either kind.
+    put("pairs.txt", "5\t1\n" + "".join(f"{one}{other}" for one, other in zip(genuine, impostor, strict=True)))
     return s3_url
 
 

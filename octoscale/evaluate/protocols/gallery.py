@@ -138,8 +138,8 @@ def _collect(rows: list[_Row], source: str) -> Gallery:
         if (before.identity, before.role) != (row.identity, row.role):
             # A probe would find itself, and nobody can be two people.
             raise OctoscaleError(
-                f"{row.where} has {row.image} as {row.says}, and {before.where} as {before.says}: an image has one role "
-                "and shows one person; leave one of them out"
+                f"{row.where} has {row.image} as {row.says}, and {before.where} as {before.says}: an image has one "
+                "role and shows one person; leave one of them out"
             )
         number = DISTRACTOR if row.role == "distractor" else identities.setdefault(row.identity, len(identities))
         part = listed["probe" if row.role == "probe" else "gallery"]

@@ -53,19 +53,15 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def load_images(pairs: Pairs, directory: str, storage: StorageConfig = DEFAULT) -> Tensor:
-    """Read and decode the m distinct images of `pairs`.
+def find_images(pairs: Pairs, directory: str, storage: StorageConfig = DEFAULT) -> tuple[Store, list[str]]:
+    """Where the m distinct images of `pairs` are: a store, and the path of each in it.
 
     Args:
         directory: the folder that the names are relative to (.jpg, .jpeg, .png or .webp), a local path or URL.
         storage: how it is reached.
 
-    Returns:
-        uint8 [m, 3, size, size], RGB.
-
     Raises:
-        OctoscaleError: an image is missing (the pair that needs it is named), there twice, damaged, not square, or of
-            another size than the first.
+        OctoscaleError: an image is missing (the pair that needs it is named), or there twice.
     """
     store = Store(directory, storage)
     paths = []
@@ -77,12 +73,26 @@ def load_images(pairs: Pairs, directory: str, storage: StorageConfig = DEFAULT) 
                 f"{pairs.images[pairs.first[pair]]} and {pairs.images[pairs.second[pair]]}"
             )
         paths.append(path)
+    return store, paths
+
+
+def load_images(pairs: Pairs, directory: str, storage: StorageConfig = DEFAULT) -> Tensor:
+    """Read and decode the m distinct images of `pairs`.
+
+    Args:
+        directory, storage: see `find_images`.
+
+    Returns:
+        uint8 [m, 3, size, size], RGB.
+
+    Raises:
+        OctoscaleError: see `find_images`; or an image is damaged, not square, or of another size than the first.
+    """
+    store, paths = find_images(pairs, directory, storage)
     return stack(paths, store.read_many(paths), directory)
 
 
-def stack(
-    names: Sequence[str], encoded: Iterable[bytes], source: str, first: tuple[str, int] | None = None
-) -> Tensor:
+def stack(names: Sequence[str], encoded: Iterable[bytes], source: str, first: tuple[str, int] | None = None) -> Tensor:
     """Decode images of one size.
 
     Args:

@@ -33,8 +33,7 @@ def read_pack(path: str, storage: StorageConfig = DEFAULT) -> tuple[Pairs, Tenso
     Raises:
         OctoscaleError: the file cannot be read, holds anything else than images and labels, or an image is damaged.
     """
-    store, name = store_and_name(path, storage)
-    images, labels = _checked(_unpickled(store.read(name), path), path)
+    images, labels = unpacked(path, storage)
     distinct: dict[bytes, str] = {}
     # Named by the place where it comes up first.
     names = [distinct.setdefault(image, f"image {place}") for place, image in enumerate(images)]
@@ -45,6 +44,19 @@ def read_pack(path: str, storage: StorageConfig = DEFAULT) -> tuple[Pairs, Tenso
     fold = contiguous_folds(len(labels)) if len(labels) >= FOLDS else None
     pairs = collect(listed, path, fold)
     return pairs, stack(pairs.images, distinct, path)
+
+
+def unpacked(path: str, storage: StorageConfig = DEFAULT) -> tuple[list[bytes], list[bool]]:
+    """The images of a pack, encoded, two for each of the labels, of which there are some.
+
+    Raises:
+        OctoscaleError: the file cannot be read, or holds anything else.
+    """
+    store, name = store_and_name(path, storage)
+    images, labels = _checked(_unpickled(store.read(name), path), path)
+    if not labels:
+        raise OctoscaleError(f"{path} holds no pairs; give another pack")
+    return images, labels
 
 
 # Little-endian, as all of today's machines write them.

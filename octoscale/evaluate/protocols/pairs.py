@@ -69,8 +69,8 @@ def collect(listed: Iterable[Listed], source: str, fold: ArrayLike | None = None
         genuine = np.count_nonzero(same)
         if min(genuine, len(same) - genuine) < FOLDS:
             raise OctoscaleError(
-                f"{source} lists {genuine} genuine and {len(same) - genuine} impostor pairs without folds; {FOLDS} folds "
-                f"take {FOLDS} or more of either kind"
+                f"{source} lists {genuine} genuine and {len(same) - genuine} impostor pairs without folds; {FOLDS} "
+                f"folds take {FOLDS} or more of either kind"
             )
         fold = balanced_folds(same)
     return Pairs(tuple(rows), first, second, same, np.asarray(fold, np.int64), tuple(pair.where for pair in pairs))
@@ -86,7 +86,7 @@ def balanced_folds(same: NDArray[np.bool_], folds: int = FOLDS) -> NDArray[np.in
     """
     fold = np.empty(len(same), np.int64)
     for kind in (same, ~same):
-        fold[kind] = contiguous_folds(np.count_nonzero(kind), folds)
+        fold[kind] = contiguous_folds(int(kind.sum()), folds)
     return fold
 
 

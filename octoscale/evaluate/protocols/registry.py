@@ -10,9 +10,9 @@ from octoscale.evaluate.config import DataSet
 from octoscale.evaluate.protocols.agedb import read_agedb
 from octoscale.evaluate.protocols.calfw import read_calfw
 from octoscale.evaluate.protocols.cfp import read_cfp
-from octoscale.evaluate.protocols.images import load_images
+from octoscale.evaluate.protocols.images import find_images, load_images, stack
 from octoscale.evaluate.protocols.lfw import read_lfw
-from octoscale.evaluate.protocols.pack import read_pack
+from octoscale.evaluate.protocols.pack import read_pack, unpacked
 from octoscale.evaluate.protocols.pairs import Pairs
 from octoscale.evaluate.protocols.sllfw import read_sllfw
 from octoscale.evaluate.protocols.table import read_table
@@ -45,3 +45,19 @@ def load_pairs(data: DataSet, storage: StorageConfig = DEFAULT) -> tuple[Pairs, 
     pairs = _LISTS[data.protocol](data.pairs, storage)
     assert data.images is not None
     return pairs, load_images(pairs, data.images, storage)
+
+
+def first_image(data: DataSet, storage: StorageConfig = DEFAULT) -> Tensor:
+    """The first image of a data set, uint8 [1, 3, size, size]; its list is read and all images are looked for.
+
+    None of the others is decoded, so this costs little before a long evaluation of several sets.
+
+    Raises:
+        OctoscaleError: a file is missing or malformed, but for the other images' contents.
+    """
+    if data.protocol == "bin":
+        images, _ = unpacked(data.pairs, storage)
+        return stack(["image 0"], images[:1], data.pairs)
+    assert data.images is not None
+    store, paths = find_images(_LISTS[data.protocol](data.pairs, storage), data.images, storage)
+    return stack(paths[:1], [store.read(paths[0])], data.images)

@@ -247,6 +247,29 @@ def test_benchmarks_of_every_kind_are_evaluated_kept_and_compared(
     refused(call("evaluate", config, "--benchmark", "people", "--resolution", 99), "resolutions has 99 px", "32 px")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": "csv", "pairs": "typo.csv"}, "typo.csv"),
+        ({"protocol": "csv", "images": "nowhere"}, "nowhere has no "),
+        ({"protocol": "bin", "images": None}, "is not a pack of images and labels"),
+        ({"protocol": "csv", "resolutions": [7, 99]}, "evaluate.resolutions has 99 px, but the images have 32 px"),
+        ({"protocol": "identification", "pairs": "typo.csv"}, "typo.csv"),
+    ],
+)
+def test_a_mistake_in_the_last_set_is_found_before_the_first_is_evaluated(
+    call: Octoscale, config: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    values = yaml.safe_load(config.read_text())
+    benchmarks = values["evaluate"]["benchmarks"]
+    benchmarks["wrong"] = benchmarks["table"] | change
+    config.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    refused(call("evaluate", config, "--benchmark", "all", "--keep"), "wrong: ", message)
+
+    assert not (tmp_path / "run/benchmarks").exists()
+
+
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
 def test_a_folder_is_embedded(call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path, suffix: str) -> None:
     output = tmp_path / f"out/faces.{suffix}"

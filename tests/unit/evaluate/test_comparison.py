@@ -116,9 +116,7 @@ def test_a_set_at_other_resolutions_has_tables_of_its_own(made: Evaluation) -> N
 
 
 @pytest.mark.parametrize(("name", "protocol"), [("xqlfw", "lfw"), ("XQLFW", "lfw"), ("mixed", "xqlfw")])
-def test_xqlfw_is_told_by_its_protocol_or_its_name_and_may_be_alone(
-    made: Evaluation, name: str, protocol: str
-) -> None:
+def test_xqlfw_is_told_by_its_protocol_or_its_name_and_may_be_alone(made: Evaluation, name: str, protocol: str) -> None:
     alone = {step: replace(better(made, name, step, 0.01 * step), protocol=protocol) for step in (0, 9)}
 
     (table,) = compare({"run": {name: alone}}).tables
@@ -203,7 +201,7 @@ def test_different_templates_and_galleries_under_one_name_are_not_compared() -> 
     with pytest.raises(OctoscaleError, match=r"ijbc is not the same in .*: aligned False and True; evaluate both"):
         compare({"run": {"ijbc": {0: templates(0), 9: aligned}}})
     larger = replace(gallery(9), distractors=5, flip=True)
-    with pytest.raises(OctoscaleError, match="tiny is not the same in .*: distractors 4 and 5; flip False and True"):
+    with pytest.raises(OctoscaleError, match=r"tiny is not the same in .*: distractors 4 and 5; flip False and True"):
         compare({"one": {"tiny": {9: gallery(9)}}, "two": {"tiny": {9: larger}}})
 
 

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.config import DataSet
+from octoscale.evaluate.protocols import first_image
 from octoscale.evaluate.protocols.pack import read_pack
 
 
@@ -33,6 +35,14 @@ def pickled(folder: Path, value: Any, protocol: int = 5) -> str:
 
 def vectors(images: list[bytes]) -> list[Any]:
     return [np.frombuffer(image, np.uint8) for image in images]
+
+
+def test_its_first_image_is_found_without_decoding_the_others(tmp_path: Path) -> None:
+    pack = DataSet(protocol="bin", pairs=pickled(tmp_path, ([IMAGES[1], *[b"damaged"] * 19], LABELS)))
+    assert first_image(pack).shape == (1, 3, 8, 8)
+    empty = DataSet(protocol="bin", pairs=pickled(tmp_path, ([], [])))
+    with pytest.raises(OctoscaleError, match="holds no pairs"):
+        first_image(empty)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -47,9 +47,11 @@ def test_an_image_of_another_size_than_the_first_is_refused_in_whatever_batch(tm
         paint(tmp_path / f"{row}.png", 0, size)
     images = StoredImages.named(["0", "1", "2", "3"], str(tmp_path))
 
+    def read() -> list[torch.Tensor]:
+        return [images[rows] for rows in torch.arange(4).split(batch)]
+
     with pytest.raises(OctoscaleError, match=r"2\.png in .* is 12×12 px; .* as 0\.png, which is 8 px high"):
-        for rows in torch.arange(4).split(batch):
-            images[rows]
+        read()
 
 
 def test_missing_images_are_counted(tmp_path: Path) -> None:
