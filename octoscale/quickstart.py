@@ -76,7 +76,8 @@ def run_quickstart(
             f"{directory} is not empty, and not of a quickstart that was stopped while it trained on these faces; give "
             "another --directory, or remove it"
         )
-    steps = _Headings(output, 2 + (faces is None) + (0 if goes_on else 1 + (faces is None)))
+    total, before_training = (5, 2) if faces is None else (3, 1)
+    steps = _Headings(output, total - before_training if goes_on else total)
     source = faces.train if faces else directory / "faces" / "train"
     if not goes_on:
         if faces is None:

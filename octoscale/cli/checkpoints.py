@@ -66,6 +66,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the network's weights of one commit to a file that `model.weights` loads."""
+    from octoscale.data.storage_config import refuse_for_local
     from octoscale.models import save_weights
     from octoscale.trained import load_trained
 
@@ -74,8 +75,9 @@ def export(
     make_writable(output.absolute().parent, "OUTPUT")
     if output.is_dir():
         raise OctoscaleError(f"OUTPUT: {output} is a folder; give the name of a file")
-    trained = load_trained(target, best=best, step=step, storage=storage_from(storage))
-    storage_from(storage, target, trained.config.checkpoint.url)
+    reached = storage_from(storage)
+    trained = load_trained(target, best=best, step=step, storage=reached)
+    refuse_for_local(reached, target, trained.config.checkpoint.url)
     save_weights(trained.network, output)
     text = f"wrote {output}: the weights after step {trained.step}"
     answer(output_of(as_json=as_json), "exported", text, path=str(output), step=trained.step)
@@ -114,10 +116,12 @@ def prune(
 
 
 def _found(target: str, storage: list[str] | None) -> "Checkpoints":
+    from octoscale.data.storage_config import refuse_for_local
     from octoscale.trained import places_with_commits
 
-    for checkpoints in places_with_commits(target, storage_from(storage)):
-        storage_from(storage, checkpoints.store.url)
+    reached = storage_from(storage)
+    for checkpoints in places_with_commits(target, reached):
+        refuse_for_local(reached, checkpoints.store.url)
         return checkpoints
     raise OctoscaleError(f"{target} holds no checkpoint; give a run's directory, or the URL of its checkpoints")
 

@@ -48,13 +48,11 @@ def storage_from(settings: Sequence[str] | None, *places: str | None) -> "Storag
         OctoscaleError: a setting that does not fit, or all places are local.
     """
     from octoscale.config import storage_of
-    from octoscale.data.storage_config import is_local
+    from octoscale.data.storage_config import refuse_for_local
 
     storage = storage_of([f"storage.{setting}" for setting in settings or ()])
-    if settings and places and all(place is None or is_local(place) for place in places):
-        named = ", ".join(place for place in places if place is not None)
-        key = settings[0].partition("=")[0]
-        raise OctoscaleError(f"--storage {key} is of object storage, and {named} is local; leave it out")
+    if places:
+        refuse_for_local(storage, *places)
     return storage
 
 

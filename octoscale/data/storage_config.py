@@ -118,3 +118,14 @@ def is_local(url: str) -> bool:
 def redacted(url: str) -> str:
     """`url` without the user and the password it may hold."""
     return _PASSWORD.sub(r"\1***@", url)
+
+
+def refuse_for_local(storage: StorageConfig | None, *places: str | None) -> None:
+    """Refuse settings of `--storage` where every one of `places`, paths and URLs, is local: they would be ignored.
+
+    Raises:
+        OctoscaleError: they would.
+    """
+    if storage is not None and all(place is None or is_local(place) for place in places):
+        keys, named = ", ".join(sorted(storage.model_fields_set)), ", ".join(filter(None, places))
+        raise OctoscaleError(f"--storage {keys} is of object storage, and {named} is local; leave it out")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 import octoscale
 from octoscale.data.storage import Store
-from octoscale.data.storage_config import StorageConfig, is_local
+from octoscale.data.storage_config import StorageConfig, refuse_for_local
 from octoscale.errors import OctoscaleError
 from octoscale.report import palette
 from octoscale.report.accuracy import accuracy_section, data_sets_section, roc_section
@@ -39,11 +39,7 @@ def write_report(targets: Sequence[str], output: str, storage: StorageConfig | N
     destination, name = destination_of(output, storage)
     destination.probe_writable()
     runs = read_runs(targets, storage)
-    places = [output, *targets, *(place for run in runs for place in run.places)]
-    if storage is not None and all(is_local(place) for place in places):
-        raise OctoscaleError(
-            f"--storage is of object storage, and {', '.join(targets)} and {output} are local; leave it out"
-        )
+    refuse_for_local(storage, output, *targets, *(place for run in runs for place in run.places))
     destination.write(name, render_page(runs).encode())
 
 

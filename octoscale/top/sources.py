@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import yaml
 
 from octoscale.data.storage import Store
-from octoscale.data.storage_config import StorageConfig
+from octoscale.data.storage_config import StorageConfig, refuse_for_local
 from octoscale.errors import OctoscaleError
 from octoscale.journal import StepLine
 from octoscale.telemetry.scrape import Sample, Scrape, scrape
@@ -64,8 +64,7 @@ def source_of(run: str, storage: StorageConfig | None = None) -> Source:
             )
         return _Endpoint(run)
     store = Store(run, _impatient(storage or StorageConfig()))
-    if storage is not None and store.is_local:
-        raise OctoscaleError(f"--storage is of object storage, and {run} is local; leave it out")
+    refuse_for_local(storage, run)
     if not store.exists("config.yaml") and not (store.is_local and store.local_path("telemetry").is_dir()):
         raise OctoscaleError(
             f"{run} is no run: it has no config.yaml; give a run's directory, or HOST:PORT of a rank's metrics"

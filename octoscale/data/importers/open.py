@@ -40,12 +40,13 @@ def open_source(
     if form is not None and form not in get_args(Format):
         raise OctoscaleError(f"the format {form!r} is not known; it is one of {', '.join(get_args(Format))}")
     storage = storage or DEFAULT
+    store = Store(url, storage)
     suffix = next((suffix for suffix in _BY_SUFFIX if url.lower().endswith(suffix)), None)
     # A folder may be named like a file: data.rec/train.rec.
-    is_folder = suffix is None or (Store(url, storage).is_local and Store(url, storage).local_path().is_dir())
+    is_folder = suffix is None or (store.is_local and store.local_path().is_dir())
     names = None
     if is_folder and form in (None, "folder", "recordio"):
-        names = Store(url, storage).list()
+        names = store.list()
         records = [name for name in names if "/" not in name and name.endswith(".rec")]
         if form == "recordio" or (form is None and records):
             if len(records) != 1:
