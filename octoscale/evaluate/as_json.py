@@ -58,3 +58,8 @@ def unreadable(error: Exception) -> OctoscaleError:
 def by_number(values: Mapping[str, Any], number: Callable[[str], Any]) -> dict[Any, Any]:
     """With numbers as keys again."""
     return {number(key): value for key, value in values.items()}
+
+
+def intervals_of(score: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """The intervals of a score, by name, as tuples again; scores of earlier versions have none."""
+    return {name: (low, high) for name, (low, high) in score.get("intervals", {}).items()}

@@ -44,6 +44,9 @@ Resolutions = Annotated[tuple[PositiveInt, ...], AfterValidator(_ascending)]
 # False accept rates at which the true accept rate is reported.
 Far = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1), AfterValidator(_descending)]
 _FAR = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+# Resamples of the pairs, or of a gallery's probes, behind the 95 % confidence intervals; 0: no intervals.
+Bootstrap = Annotated[int, Field(ge=0)]
+_RESAMPLES = 1000
 
 
 class DataSet(Settings):
@@ -119,6 +122,7 @@ class TemplateConfig(TemplateSet):
     flip: bool = False
     batch_size: PositiveInt = 128
     far: Far = _FAR
+    bootstrap: Bootstrap = _RESAMPLES
 
 
 class GalleryConfig(GallerySet):
@@ -126,6 +130,7 @@ class GalleryConfig(GallerySet):
 
     flip: bool = False
     batch_size: PositiveInt = 128
+    bootstrap: Bootstrap = _RESAMPLES
 
 
 class EvaluateConfig(DataSet):
@@ -141,8 +146,7 @@ class EvaluateConfig(DataSet):
     # Images per forward pass; it does not change the result.
     batch_size: PositiveInt = 128
     far: Far = _FAR
-    # Resamples of the pairs behind the 95 % confidence intervals; 0: no intervals.
-    bootstrap: Annotated[int, Field(ge=0)] = 1000
+    bootstrap: Bootstrap = _RESAMPLES
     # Further data sets, by name, for `octoscale evaluate --benchmark`.
     benchmarks: dict[Name, Annotated[AnySet, BeforeValidator(_of_its_kind)]] = Field({})
 
@@ -193,7 +197,7 @@ class EvaluateConfig(DataSet):
                 del other["resolutions"]
             return type(self).model_validate({**mine, **other, "benchmarks": {}})
         kind = TemplateConfig if isinstance(data, TemplateSet) else GalleryConfig
-        shared = {key: mine[key] for key in ("flip", "batch_size", "far") if key in kind.model_fields}
+        shared = {key: mine[key] for key in ("flip", "batch_size", "far", "bootstrap") if key in kind.model_fields}
         return kind.model_validate({**shared, **other})
 
 

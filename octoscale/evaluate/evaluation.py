@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from octoscale.data.storage import DEFAULT
 from octoscale.data.storage_config import StorageConfig, redacted
 from octoscale.distributed.world import World
-from octoscale.evaluate.as_json import PAIRS_KIND, by_number, reading
+from octoscale.evaluate.as_json import PAIRS_KIND, by_number, intervals_of, reading
 from octoscale.evaluate.confidence import confidence_intervals, resamples
 from octoscale.evaluate.config import EvaluateConfig, Mode
 from octoscale.evaluate.curves import area_under_curve, equal_error_rate, roc, tar_at_far, thinned
@@ -109,9 +109,8 @@ class Evaluation:
 def _score(values: Mapping[str, Any]) -> Score:
     # JSON has neither numbers as keys nor tuples.
     tars = by_number(values["tar_at_far"], float)
-    intervals = {name: (low, high) for name, (low, high) in values.get("intervals", {}).items()}
     curve = tuple((far, tar) for far, tar in values["curve"])
-    return Score(**{**values, "tar_at_far": tars, "curve": curve, "intervals": intervals})
+    return Score(**{**values, "tar_at_far": tars, "curve": curve, "intervals": intervals_of(values)})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """1:N identification: who of a gallery a probe shows, and whether anybody."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,8 @@ from octoscale.data.storage import DEFAULT
 from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.as_json import by_number, reading, scores_to_json
+from octoscale.evaluate.as_json import by_number, intervals_of, reading, scores_to_json
+from octoscale.evaluate.confidence import roc_intervals, share_interval
 from octoscale.evaluate.config import GalleryConfig
 from octoscale.evaluate.curves import fewest_impostors
 from octoscale.evaluate.embedding import Images, check_resolutions, embed, evaluating
@@ -32,12 +33,21 @@ class IdentificationScore:
 
     rank: dict[int, float]  # mated probes with a mate among the first k of the gallery
     tpir_at_fpir: dict[float, float | None]  # None: too few non-mated probes for this false positive rate
+    # 95 %, by `identification_intervals`' names; empty where they were not asked for.
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def rates(self) -> dict[str, float | None]:
         """What tables show, by column."""
         tpirs = {f"TPIR at FPIR {fpir:g}": tpir for fpir, tpir in self.tpir_at_fpir.items()}
         return {**{f"rank {k}": rate for k, rate in self.rank.items()}, **tpirs}
+
+    @property
+    def interval_of(self) -> dict[str, tuple[float, float]]:
+        """The intervals of `rates`, by column."""
+        columns = {f"rank_{k}": f"rank {k}" for k in self.rank}
+        columns |= {f"tpir_at_fpir_{fpir:g}": f"TPIR at FPIR {fpir:g}" for fpir in self.tpir_at_fpir}
+        return {columns[name]: interval for name, interval in self.intervals.items()}
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class IdentificationEvaluation:
 
 def _score(values: Mapping[str, Any]) -> IdentificationScore:
     rank, tpirs = by_number(values["rank"], int), by_number(values["tpir_at_fpir"], float)
-    return IdentificationScore(**{**values, "rank": rank, "tpir_at_fpir": tpirs})
+    return IdentificationScore(**{**values, "rank": rank, "tpir_at_fpir": tpirs, "intervals": intervals_of(values)})
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,31 @@ def identification_rates(
     return rank, tpir
 
 
+def identification_intervals(
+    found: Search, resamples: int, ranks: tuple[int, ...] = RANKS, fpir: tuple[float, ...] = FPIR
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the rates of `identification_rates`, by the bootstrap over the probes; the gallery stays.
+
+    Args:
+        resamples: of the probes with and of those without a mate, each as many as there are.
+
+    Returns:
+        By ``rank_1`` and ``tpir_at_fpir_0.1``, the measurable ones; empty without resamples.
+    """
+    if not resamples:
+        return {}
+    mates = int(found.mated.sum())
+    shares = {k: float(np.mean(found.rank[found.mated] <= k)) for k in ranks}
+    intervals = {f"rank_{k}": share_interval(share, mates, resamples) for k, share in shares.items()}
+    if not found.mated.all():
+        # A mate that is not first is found at no threshold.
+        distances = np.where(found.mated & (found.rank > 1), np.inf, found.distance)
+        curve = roc_intervals(distances, found.mated, fpir, resamples)
+        named = {f"tar_at_far_{rate:g}": f"tpir_at_fpir_{rate:g}" for rate in fpir}
+        intervals |= {named[name]: interval for name, interval in curve.items() if name in named}
+    return intervals
+
+
 def evaluate_identification(
     network: nn.Module,
     sets: Gallery,
@@ -207,7 +242,8 @@ def evaluate_identification(
         for resolution in config.resolutions or (None,):
             probes = embed(network, images, probe_rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
             found = search(probes.to(world.device), gallery, *identities)
-            scores[resolution] = IdentificationScore(*identification_rates(found))
+            intervals = identification_intervals(found, config.bootstrap)
+            scores[resolution] = IdentificationScore(*identification_rates(found), intervals)
     return IdentificationEvaluation(
         name=name,
         step=step,

@@ -31,6 +31,10 @@ def render_any(evaluation: AnyEvaluation) -> RenderableType:
         table.add_column(column.replace(" at ", " at\n"), justify="right")
     for resolution, row in rates.items():
         table.add_row(size_text(resolution), *(f"{100 * (row[column] or 0):.2f}" for column in columns))
+        intervals = evaluation.scores[resolution].interval_of
+        if intervals:
+            ends = (intervals[column] for column in columns)
+            table.add_row("95 %", *(f"{100 * low:.1f}–{100 * high:.1f}" for low, high in ends), style="dim")
     return Group(table, *(Text(note, style="dim") for note in _notes(evaluation)))
 
 

@@ -1,7 +1,7 @@
 """1:1 verification of templates, IJB's: several images of a person become one embedding."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,8 @@ from octoscale.data.storage import DEFAULT
 from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.as_json import by_number, reading, scores_to_json
+from octoscale.evaluate.as_json import by_number, intervals_of, reading, scores_to_json
+from octoscale.evaluate.confidence import roc_intervals
 from octoscale.evaluate.config import TemplateConfig
 from octoscale.evaluate.curves import area_under_curve, equal_error_rate, roc, tar_at_far, thinned
 from octoscale.evaluate.embedding import Images, check_resolutions, embed, evaluating
@@ -31,12 +32,21 @@ class TemplateScore:
     area_under_curve: float
     tar_at_far: dict[float, float | None]  # None: too few impostor pairs for this false accept rate
     curve: tuple[tuple[float, float], ...]  # (FAR, TAR) of the ROC, ascending, thinned for drawing
+    # 95 %, by `roc_intervals`' names; empty where they were not asked for.
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def rates(self) -> dict[str, float | None]:
         """What tables show, by column."""
         tars = {f"TAR at FAR {far:g}": tar for far, tar in self.tar_at_far.items()}
         return {"EER": self.equal_error_rate, "AUC": self.area_under_curve, **tars}
+
+    @property
+    def interval_of(self) -> dict[str, tuple[float, float]]:
+        """The intervals of `rates`, by column."""
+        columns = {"equal_error_rate": "EER", "area_under_curve": "AUC"}
+        columns |= {f"tar_at_far_{far:g}": f"TAR at FAR {far:g}" for far in self.tar_at_far}
+        return {columns[name]: interval for name, interval in self.intervals.items()}
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,8 @@ class TemplateEvaluation:
 
 def _score(values: Mapping[str, Any]) -> TemplateScore:
     curve = tuple((far, tar) for far, tar in values["curve"])
-    return TemplateScore(**{**values, "tar_at_far": by_number(values["tar_at_far"], float), "curve": curve})
+    tars, intervals = by_number(values["tar_at_far"], float), intervals_of(values)
+    return TemplateScore(**{**values, "tar_at_far": tars, "curve": curve, "intervals": intervals})
 
 
 @dataclass(frozen=True)
@@ -173,17 +184,23 @@ def evaluate_templates(
         flip=config.flip,
         aligned=config.align,
         weighted=templates.scores is not None,
-        scores={resolution: score(values, templates.same, config.far) for resolution, values in distances.items()},
+        scores={
+            resolution: score(values, templates.same, config.far, config.bootstrap)
+            for resolution, values in distances.items()
+        },
     )
 
 
-def score(distances: NDArray[np.float64], same: NDArray[np.bool_], far: tuple[float, ...]) -> TemplateScore:
+def score(
+    distances: NDArray[np.float64], same: NDArray[np.bool_], far: tuple[float, ...], resamples: int = 0
+) -> TemplateScore:
     """All figures of one set of distances.
 
     Args:
         distances: float64 [n], lower = alike.
         same: bool [n].
         far: false accept rates to report the true accept rate at.
+        resamples: of the pairs, behind the confidence intervals; 0: no intervals.
 
     Raises:
         OctoscaleError: a distance is not finite, or one kind of pair is missing.
@@ -194,6 +211,7 @@ def score(distances: NDArray[np.float64], same: NDArray[np.bool_], far: tuple[fl
         area_under_curve=area_under_curve(curve),
         tar_at_far={rate: tar_at_far(distances, same, rate) for rate in far},
         curve=thinned(curve),
+        intervals=roc_intervals(distances, same, far, resamples),
     )
 
 

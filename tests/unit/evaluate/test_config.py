@@ -94,12 +94,19 @@ def test_benchmarks_are_of_the_kind_that_their_protocol_says() -> None:
 
 def test_templates_and_galleries_take_what_suits_them() -> None:
     config = EvaluateConfig(
-        pairs="pairs.txt", images="faces", benchmarks=SETS, resolutions=(28,), flip=True, batch_size=4, far=(0.01,)
+        pairs="pairs.txt",
+        images="faces",
+        benchmarks=SETS,
+        resolutions=(28,),
+        flip=True,
+        batch_size=4,
+        bootstrap=50,
+        far=(0.01,),
     )
 
     templates, gallery = (config.on(config.benchmarks[name]) for name in ("ijbc", "tiny"))
 
-    shared = {"flip": True, "batch_size": 4}
+    shared = {"flip": True, "batch_size": 4, "bootstrap": 50}
     assert templates.model_dump() == {**SETS["ijbc"], "resolutions": (), **shared, "far": (0.01,)}
     assert gallery.model_dump() == {**SETS["tiny"], "resolutions": (7, 112), **shared}
 

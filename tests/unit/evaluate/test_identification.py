@@ -19,6 +19,7 @@ from octoscale.evaluate.identification import (
     IdentificationEvaluation,
     Search,
     evaluate_identification,
+    identification_intervals,
     identification_rates,
     search,
 )
@@ -78,6 +79,32 @@ def test_rates_are_counts_of_probes() -> None:
     assert rank == {1: 0.5, 5: 0.75, 10: 1.0}
     # One false positive in ten is allowed: any threshold below the second nearest, 0.35. The mate at 0.2 is not first.
     assert tpir == {0.5: 0.5, 0.1: 0.25, 0.01: None}
+
+
+def test_intervals_are_those_of_probes_drawn_anew() -> None:
+    found = search(*drawn())
+    generator = np.random.default_rng(3)
+    rows = [np.flatnonzero(found.mated), np.flatnonzero(~found.mated)]
+    rates = []
+    for _ in range(2000):
+        again = np.concatenate([generator.choice(kind, len(kind)) for kind in rows])
+        rank, tpir = identification_rates(
+            Search(found.mated[again], found.rank[again], found.distance[again]), (1, 5), (0.2, 0.1)
+        )
+        rates.append([*rank.values(), *tpir.values()])
+
+    intervals = identification_intervals(found, 2000, (1, 5), (0.2, 0.1, 0.001))
+
+    assert list(intervals) == ["rank_1", "rank_5", "tpir_at_fpir_0.2", "tpir_at_fpir_0.1"]
+    expected = np.quantile(rates, (0.025, 0.975), axis=0).T
+    np.testing.assert_allclose(list(intervals.values()), expected, atol=0.03)
+
+
+def test_without_resamples_or_strangers_there_are_fewer_intervals() -> None:
+    mated = Search(np.array([True, True]), np.array([1, 2]), np.array([0.1, 0.2]))
+
+    assert identification_intervals(mated, 0) == {}
+    assert list(identification_intervals(mated, 10, (1, 5))) == ["rank_1", "rank_5"]
 
 
 def test_without_non_mated_probes_no_tpir_is_measurable() -> None:

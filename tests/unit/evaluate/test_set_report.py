@@ -25,8 +25,11 @@ def row(line: str) -> list[str]:
 
 def templates() -> TemplateEvaluation:
     curve = ((0.0, 0.5), (0.02, 0.8), (1.0, 1.0))
+    intervals = {"equal_error_rate": (0.1, 0.15), "area_under_curve": (0.9, 0.96), "tar_at_far_0.1": (0.75, 0.8512)}
+    intervals["tar_at_far_0.01"] = (0.5, 0.6)
     scores = {
-        size: TemplateScore(0.125, 0.9375, {0.1: 0.8, 0.01: 0.5 + size / 100, 0.001: None}, curve) for size in (7, 14)
+        size: TemplateScore(0.125, 0.9375, {0.1: 0.8, 0.01: 0.5 + size / 100, 0.001: None}, curve, found)
+        for size, found in ((7, intervals), (14, {}))
     }
     return TemplateEvaluation("mine", 3, "ijbc", 900, 40, 100, 500, False, True, True, {**scores})
 
@@ -40,9 +43,11 @@ def test_templates_have_a_row_for_each_resolution() -> None:
     lines = shown(templates())
 
     assert lines[0].strip() == "Templates, % (mine)"
-    assert [row(line) for line in lines if "px" in line] == [
-        ["7 px", "12.50", "93.75", "80.00", "57.00"], ["14 px", "12.50", "93.75", "80.00", "64.00"],
-    ]  # fmt: skip
+    assert [row(line) for line in lines if "px" in line or "–" in line] == [
+        ["7 px", "12.50", "93.75", "80.00", "57.00"],
+        ["95 %", "10.0–15.0", "90.0–96.0", "75.0–85.1", "50.0–60.0"],
+        ["14 px", "12.50", "93.75", "80.00", "64.00"],
+    ]
     assert lines[-2:] == [
         "900 images in 40 templates; 100 genuine and 500 impostor pairs",
         "TAR at FAR 0.001 takes 1,000 impostor pairs; there are 500",
