@@ -2,17 +2,23 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import torch
 
 import octoscale.cli
 from octoscale.data.importers.synthetic import write_synthetic_faces
 from octoscale.data.pack import pack
 from tests.unit.commands import Answer, Octoscale
+
+# Test processes, and the ranks that they start, share few cores, and OpenMP threads that wait for one another spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 class SmallRun(Protocol):
