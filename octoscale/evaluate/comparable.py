@@ -1,6 +1,6 @@
 """What makes evaluations of one data set comparable: all they record but the network's own numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from octoscale.errors import OctoscaleError
@@ -41,10 +41,23 @@ def unlike(evaluation: AnyEvaluation, config: AnyConfig) -> list[str]:
         wanted |= {"modes": sorted(config.modes), "resolutions": list(config.resolutions)}
         wanted |= {"pairs": as_recorded(config.pairs), "images": as_recorded(config.images or "")}
     elif not isinstance(config, EvaluateConfig):
-        recorded["resolutions"], wanted["resolutions"] = list(evaluation.scores), list(config.resolutions or (None,))
+        recorded["resolutions"] = list(evaluation.resolutions)
+        wanted["resolutions"] = list(config.resolutions or (None,))
         if isinstance(evaluation, TemplateEvaluation) and isinstance(config, TemplateConfig):
             recorded["align"], wanted["align"] = evaluation.aligned, config.align
     return [f"{key} {value}, not {wanted[key]}" for key, value in recorded.items() if value not in ("", wanted[key])]
+
+
+def lacking_resolutions(evaluations: Sequence[tuple[str, AnyEvaluation]]) -> dict[int | None, list[str]]:
+    """Which of the evaluations lack a resolution, by each that one of them has; of one in common, none.
+
+    Args:
+        evaluations: each with what it is of.
+    """
+    every = dict.fromkeys(resolution for _, each in evaluations for resolution in each.resolutions)
+    return {
+        resolution: [where for where, each in evaluations if resolution not in each.resolutions] for resolution in every
+    }
 
 
 def check_comparable(name: str, evaluations: Mapping[str, Mapping[int, AnyEvaluation]]) -> None:

@@ -66,6 +66,10 @@ class IdentificationEvaluation:
     flip: bool
     scores: dict[int | None, IdentificationScore]  # by the resolution of the probes; None: as they are
 
+    @property
+    def resolutions(self) -> tuple[int | None, ...]:
+        return tuple(self.scores)
+
     def to_json(self) -> str:
         return scores_to_json(self.kind, self, self.scores)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.comparable import check_comparable
+from octoscale.evaluate.comparable import check_comparable, lacking_resolutions
 from octoscale.evaluate.compared_table import ComparedTable, before_and_after, table_of
 from octoscale.evaluate.config import Mode
 from octoscale.evaluate.evaluation import Evaluation
@@ -115,11 +115,10 @@ def _of(moments: _Moments, names: Iterable[str]) -> list[tuple[str, Evaluation]]
 
 def _common_resolutions(moments: _Moments, names: Sequence[str]) -> tuple[list[int], list[str]]:
     """The resolutions at which all evaluations of these sets were made, and which are left out."""
-    found = _of(moments, names)
-    every = sorted({size for _, each in found for size in each.resolutions})
-    lacking = {size: [where for where, each in found if size not in each.resolutions] for size in every}
+    lacking = lacking_resolutions(_of(moments, names))
+    every = sorted(size for size in lacking if size is not None)
     common = [size for size in every if not lacking[size]]
-    if found and not common:
+    if every and not common:
         return [], [f"{', '.join(names)}: the evaluations have no resolution in common"]
     absent = [f"{size} px of {', '.join(names)}: {lacking[size][0]} lacks it" for size in every if lacking[size]]
     return common, absent

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
-from octoscale.evaluate.comparable import check_comparable
+from octoscale.evaluate.comparable import check_comparable, lacking_resolutions
 from octoscale.evaluate.compared_table import ComparedTable, before_and_after, table_of
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.identification import IdentificationEvaluation
@@ -49,12 +49,9 @@ def set_tables(
             run: {step: scores[name][step] for step in before_and_after(scores[name])} for run, scores in runs.items()
         }
         check_comparable(name, moments)
-        every = [(run, step, evaluation) for run, steps in moments.items() for step, evaluation in steps.items()]
-        resolutions = dict.fromkeys(resolution for _, _, evaluation in every for resolution in evaluation.scores)
-        lacking = {
-            resolution: [f"{run} (step {step})" for run, step, each in every if resolution not in each.scores]
-            for resolution in resolutions
-        }
+        lacking = lacking_resolutions(
+            [(f"{run} (step {step})", each) for run, steps in moments.items() for step, each in steps.items()]
+        )
         if all(lacking.values()):
             left_out.append(f"{name}: the evaluations have no resolution in common")
             continue

@@ -67,6 +67,10 @@ class TemplateEvaluation:
     weighted: bool  # by the detector's score
     scores: dict[int | None, TemplateScore]  # by the resolution of the images; None: as they are
 
+    @property
+    def resolutions(self) -> tuple[int | None, ...]:
+        return tuple(self.scores)
+
     def to_json(self) -> str:
         return scores_to_json(self.kind, self, self.scores)
 

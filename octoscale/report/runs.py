@@ -17,7 +17,9 @@ from octoscale.checkpoint.layout import Commit
 from octoscale.data.storage import Store
 from octoscale.data.storage_config import StorageConfig, redacted
 from octoscale.errors import OctoscaleError
+from octoscale.evaluate.comparable import differences
 from octoscale.evaluate.evaluation import Evaluation
+from octoscale.evaluate.kept import kept_files, own_files
 from octoscale.evaluate.kinds import from_json
 from octoscale.journal import read_journal
 from octoscale.measured import StepLine
@@ -26,8 +28,6 @@ from octoscale.trained import places_with_commits
 NOISE_NAME = "noise/noise.json"
 RECORDED_NAME = "telemetry/metrics.jsonl"
 MOST_RUNS = 8
-# Those of the training, and those of further data sets.
-_EVALUATIONS = ("evaluations", "benchmarks")
 # Forms of lists that anyone's pairs may have.
 _ANYONES = ("lfw", "csv", "bin")
 # Of the recorder's file, as much as a few hundred steps have at least.
@@ -168,8 +168,8 @@ def _configuration(store: Store) -> dict[str, Any]:
 
 
 def _evaluations(store: Store, values: dict[str, Any], problems: list[str]) -> dict[str, tuple[Evaluation, ...]]:
-    found: dict[str, dict[int, Evaluation]] = {}
-    names = [name for folder in _EVALUATIONS for name in store.list(folder) if name.endswith(".json")]
+    found: dict[str, dict[int, tuple[str, Evaluation]]] = {}
+    names = [*own_files(store).values(), *kept_files(store).values()]
     for name, data in zip(names, store.read_many(names), strict=True):
         try:
             evaluation = from_json(data.decode(errors="replace"))
@@ -178,8 +178,20 @@ def _evaluations(store: Store, values: dict[str, Any], problems: list[str]) -> d
             continue
         # Templates and galleries have no accuracy by resolution.
         if isinstance(evaluation, Evaluation):
-            found.setdefault(_data_set_name(evaluation, values), {})[evaluation.step] = evaluation
-    return {name: tuple(by_step[step] for step in sorted(by_step)) for name, by_step in found.items()}
+            found.setdefault(_data_set_name(evaluation, values), {})[evaluation.step] = name, evaluation
+    return {title: _of_the_same(by_step, problems) for title, by_step in found.items()}
+
+
+def _of_the_same(by_step: dict[int, tuple[str, Evaluation]], problems: list[str]) -> tuple[Evaluation, ...]:
+    """Those that are of the same as the newest, ascending by step."""
+    newest_name, newest = by_step[max(by_step)]
+    alike = []
+    for _, (name, evaluation) in sorted(by_step.items()):
+        if apart := differences(evaluation, newest):
+            problems.append(f"{name} is not of the same as {newest_name} ({'; '.join(apart)}), and left out")
+        else:
+            alike.append(evaluation)
+    return tuple(alike)
 
 
 def _data_set_name(evaluation: Evaluation, values: dict[str, Any]) -> str:

@@ -110,6 +110,19 @@ def test_a_kept_benchmark_is_a_data_set(copy: Path) -> None:
     assert [one.step for one in read_run(str(copy), "run").evaluations["cplfw"]] == [0, 2, 4]
 
 
+def test_an_evaluation_of_something_else_is_not_shown_beside_the_newest(copy: Path) -> None:
+    first = copy / "evaluations/00000000.json"
+    first.write_text(json.dumps(json.loads(first.read_text()) | {"flip": True}))
+    (copy / "evaluations/._00000002.json").write_text("of a file manager")
+
+    run = read_run(str(copy), "run")
+
+    assert [one.step for one in run.evaluations["verify"]] == [2, 4]
+    assert run.problems == (
+        "evaluations/00000000.json is not of the same as evaluations/00000004.json (flip True and False), and left out",
+    )
+
+
 def test_templates_and_galleries_are_left_out(copy: Path) -> None:
     score = {"resolution": None, "rank": {"1": 0.5}, "tpir_at_fpir": {"0.1": None}}
     counts = {"gallery": 5, "distractors": 1, "mated_probes": 3, "non_mated_probes": 0}
@@ -132,8 +145,8 @@ def test_an_evaluation_by_a_published_protocol_has_its_name(copy: Path) -> None:
 def test_an_evaluation_has_the_name_of_its_data_set(copy: Path) -> None:
     for path in (copy / "evaluations").glob("*.json"):
         values = json.loads(path.read_text()) | {"name": "xqlfw"}
-        (copy / "evaluations" / "xqlfw").mkdir(exist_ok=True)
-        (copy / "evaluations" / "xqlfw" / path.name).write_text(json.dumps(values))
+        (copy / "benchmarks/xqlfw").mkdir(parents=True, exist_ok=True)
+        (copy / "benchmarks/xqlfw" / path.name).write_text(json.dumps(values))
 
     assert set(read_run(str(copy), "run").evaluations) == {"verify", "xqlfw"}
 
