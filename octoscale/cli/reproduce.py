@@ -1,5 +1,6 @@
 """Commands that reproduce the paper's table 4 and figures 2 to 4 on one's own data."""
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -185,6 +186,8 @@ def _reproduce(base: "Config", wanted: "Reproduction", options: _Options) -> Non
     if options.dry_run:
         _list(wanted, output)
         return
+    if options.parallel > 1:
+        _share_cores(options.parallel, base)
     train = _train(wanted, options)
     teller = _Teller(output, len(wanted.cells))
     with stages(output) as show:
@@ -192,6 +195,14 @@ def _reproduce(base: "Config", wanted: "Reproduction", options: _Options) -> Non
     drawn = wanted.draw(swept)
     files = [] if drawn is None else write(drawn, wanted.directory, base)
     _end(wanted, swept, drawn, files, output)
+
+
+def _share_cores(parallel: int, base: "Config") -> None:
+    """For the processes that are started from here: each run would take as many threads as there are cores."""
+    from octoscale.resilience import Workers
+
+    ranks = Workers.parse(base.resilience.workers).maximum
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (parallel * ranks))))
 
 
 def _train(wanted: "Reproduction", options: _Options) -> "Train":

@@ -1,12 +1,15 @@
 """The commands ``reproduce``, where nothing is left to run."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from octoscale.config import load_config
+from octoscale.reproduce import process
 from octoscale.reproduce.cells import before_and_after_cell, figure4_cells
 from tests.unit.commands import Octoscale, refused
 from tests.unit.reproduce.conftest import Finish, base_values, finish
@@ -98,3 +101,22 @@ def test_what_cannot_be_is_refused(call: Octoscale, config: Path, tmp_path: Path
     refused(call("reproduce", "figure3", config, "evaluate=null"), "evaluates nothing")
     finish(before_and_after_cell(load_config(config, ["seed=5"]), str(tmp_path)), 0.9)
     refused(call("reproduce", "figure3", config, "--directory", tmp_path), "seed was 5, is 0", "another --directory")
+
+
+def test_runs_at_a_time_share_the_cores(
+    call: Octoscale, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "threads"
+    threads = "os.environ.get('OMP_NUM_THREADS', 'all')"
+    program = f"import os; open({str(told)!r}, 'a').write({threads} + ' '); raise SystemExit(1)"
+    monkeypatch.setattr(process, "_COMMAND", [sys.executable, "-c", program])
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    options = ["--margin", "1", "--margin", "2", "--batch-size", "64", "--directory", tmp_path / "sweep"]
+
+    assert call("reproduce", "figure4", config, *options).code == 1
+    assert call("reproduce", "figure4", config, *options, "--parallel", "3").code == 1
+    assert call("reproduce", "figure4", config, *options, "--parallel", "2").code == 1
+
+    # What is set already stays, as by the command before.
+    assert told.read_text().split() == ["all", "all", "4", "4", "4", "4"]
