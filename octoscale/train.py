@@ -236,9 +236,15 @@ def check_finite(result: StepResult, position: Position, rate: float) -> None:
         logger.warning("step %d is skipped: its gradients overflowed fp16; the loss scale is halved", position.step + 1)
         return
     if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
+        gave = f"step {position.step + 1} gave loss {result.loss} and gradient norm {result.gradient_norm}"
+        if position.step == 0:
+            # No step was taken: it is not the learning rate.
+            raise OctoscaleError(
+                f"{gave} with the network as it was loaded: look for damaged weights or those of another network, "
+                "embeddings too long for the precision, and frozen batch norm whose statistics no training has made"
+            )
         raise OctoscaleError(
-            f"step {position.step + 1} gave loss {result.loss} and gradient norm {result.gradient_norm} at learning "
-            f"rate {rate:g}; nothing of it is committed: lower optimizer.learning_rate or set "
+            f"{gave} at learning rate {rate:g}; nothing of it is committed: lower optimizer.learning_rate or set "
             "optimizer.max_gradient_norm, and start again to go on from the last commit"
         )
 

@@ -259,6 +259,8 @@ def test_a_resumed_run_keeps_its_baseline(
 def test_a_step_that_gives_no_number_stops_the_run(loss: float, norm: float) -> None:
     with pytest.raises(OctoscaleError, match=r"step 8 gave loss .* learning rate 0\.5; nothing of it is committed"):
         check_finite(StepResult(loss, {}, norm, 1.0), Position(step=7), 0.5)
+    with pytest.raises(OctoscaleError, match=r"step 1 gave loss .* as it was loaded: look for damaged weights"):
+        check_finite(StepResult(loss, {}, norm, 1.0), Position(), 0.5)
 
 
 def test_a_step_that_was_skipped_is_told_and_does_not_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
