@@ -46,7 +46,7 @@ def embed_folder(
         The images' paths below `directory`, sorted, and float32 [n, dim].
 
     Raises:
-        OctoscaleError: no images, one is damaged, or they are of different sizes.
+        OctoscaleError: no images, one is damaged, they are of different sizes, or an embedding is not finite.
     """
     store = Store(directory, storage)
     names = images_below(store)
@@ -58,6 +58,12 @@ def embed_folder(
     with evaluating(network), counted(network, len(names) * (2 if flip else 1), progress):
         rows = torch.arange(len(names))
         embeddings = embed(network, images, rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
+    broken = (~embeddings.isfinite().all(1)).nonzero().ravel().tolist()
+    if broken:
+        raise OctoscaleError(
+            f"{len(broken):,} of {len(names):,} embeddings are not finite, the first that of {names[broken[0]]}: the "
+            "network gives NaN or infinity; look for damaged weights"
+        )
     return names, embeddings.numpy()
 
 

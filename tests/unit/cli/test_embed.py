@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -54,6 +55,22 @@ def test_a_folder_elsewhere_is_reached_by_storage_settings(
     refused(call("embed", "memory://faces", tmp_path / "b.npz", how, "seed=3", *asked), "seed=3 is of a run")
     refused(call("embed", first.parent, tmp_path / "b.npz", how, *asked), how, "is a file")
     refused(call("verify", first, second, how, "--threshold", "0", *asked), how, "is a file")
+
+
+def test_embeddings_that_are_not_finite_are_refused(
+    call: Octoscale, drawn_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load("tiny")
+    with torch.no_grad():
+        next(network.backbone.parameters()).fill_(torch.nan)
+    monkeypatch.setattr("octoscale.trained.network_of_file", lambda path: network)
+    first, second = _two(drawn_faces)
+    asked = ("--network", "broken.onnx")
+
+    # No similarity is no decision.
+    refused(call("verify", first, second, *asked, "--threshold", "0.4", "--json"), "broken.onnx gives NaN")
+    refused(call("embed", first.parent, tmp_path / "a.npz", *asked), "embeddings are not finite", first.name)
+    assert not list(tmp_path.glob("a.npz*"))
 
 
 def test_overrides_reach_the_configuration(
