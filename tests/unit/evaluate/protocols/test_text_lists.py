@@ -133,6 +133,11 @@ def test_a_folder_without_cfps_folds_is_refused(tmp_path: Path) -> None:
     [
         ("Split/FP/02/same.txt", "1;2\n", r"line 1 of .*FP/02/same.txt is '1;2'; expected two numbers"),
         ("Split/FP/02/diff.txt", "1,1\n1,21\n", r"line 2 of .*there are images 1…20 and 1…20"),
+        (
+            "Pair_list_F.txt",
+            "1 001/frontal/01.jpg\n1 001/frontal/02.jpg\n",
+            r"line 2 of .*Pair_list_F.txt has the number 1 a second time",
+        ),
         ("Pair_list_P.txt", "1 a.jpg\n", r"line 1 of .*Pair_list_P.txt is '1 a.jpg'; expected 'NUMBER"),
     ],
 )
