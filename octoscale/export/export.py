@@ -54,7 +54,7 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
         image_size: pixels.
 
     Raises:
-        OctoscaleError: another suffix, a network that cannot be recorded, a library that is not installed, a file that
+        OctoscaleError: another suffix or image size, a network that cannot be recorded, a library that is not installed, a file that
             cannot be written, or one that gives other embeddings.
     """
     path = Path(path)
@@ -71,8 +71,7 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
     images = torch.randint(
         256, (_RECORDED_BATCH, 3, image_size, image_size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    with torch.no_grad():
-        embedding_dim = ours(images).shape[1]
+    embedding_dim = _embedding_dim(ours, images)
     card = card_of(ours, embedding_dim=embedding_dim, image_size=image_size)
     temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
@@ -89,6 +88,20 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
     finally:
         temporary.unlink(missing_ok=True)
     return Exported(card, difference)
+
+
+def _embedding_dim(network: FaceNetwork, images: Tensor) -> int:
+    try:
+        with torch.no_grad():
+            return int(network(images).shape[1])
+    except OctoscaleError:
+        raise
+    except Exception as error:  # whatever code that is not ours raises
+        size = images.shape[-1]
+        raise OctoscaleError(
+            f"{network.name or 'the network'} does not take images of {size}×{size} px ({first_line(error)}); give its "
+            "own size as --image-size"
+        ) from error
 
 
 class _OneOutput(nn.Module):

@@ -224,6 +224,22 @@ def test_a_network_that_fixes_its_batch_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+class _OfEightPixels(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 8 * 8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1))  # type: ignore[no-any-return]
+
+
+def test_a_network_of_another_image_size_is_refused(tmp_path: Path) -> None:
+    network = FaceNetwork(_OfEightPixels(), Preprocessing(), name="mine:net")
+    with pytest.raises(OctoscaleError, match=r"mine:net does not take images of 112×112 px .*--image-size"):
+        export(network, tmp_path / "face.pt", "torchscript", image_size=112)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_suffix_is_refused(network: FaceNetwork, tmp_path: Path) -> None:
     with pytest.raises(OctoscaleError, match=r"a torchscript file ends in \.pt, and .*face\.onnx does not"):
         export(network, tmp_path / "face.onnx", "torchscript", image_size=32)
