@@ -43,11 +43,10 @@ def embed(
 ) -> None:
     """Embed all images of a folder."""
     from octoscale.distributed.world import World, default_device
-    from octoscale.evaluate.export import SUFFIXES, embed_folder, write_embeddings
+    from octoscale.evaluate.export import check_output, embed_folder, write_embeddings
     from octoscale.telemetry.progress import stages
 
-    if output.suffix not in SUFFIXES:
-        raise OctoscaleError(f"{output} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
+    check_output(output)
     make_file_writable(output, "OUTPUT")
     found = _find(network, overrides or (), best=best, images=images)
     device = default_device(0)

@@ -67,26 +67,42 @@ def embed_folder(
     return names, embeddings.numpy()
 
 
-def write_embeddings(path: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:
-    """Write names and embeddings as ``.npz`` (`names`, `embeddings`) or ``.parquet`` (columns name, embedding).
+def check_output(path: Path) -> None:
+    """Before the work: what `write_embeddings` could not write is found out now.
 
     Raises:
-        OctoscaleError: another suffix; a package is missing; it cannot be written, and what was there stays.
+        OctoscaleError: another suffix, or a package is missing.
     """
-    if path.suffix == ".npz":
-        with written_whole(path) as file:
-            np.savez(file, names=np.array(names), embeddings=embeddings)
-    elif path.suffix == ".parquet":
+    if path.suffix not in SUFFIXES:
+        raise OctoscaleError(f"{path} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
+    if path.suffix == ".parquet":
         try:
-            import pyarrow
-            import pyarrow.parquet
+            import pyarrow.parquet  # noqa: F401
         except ImportError as error:
             raise OctoscaleError(
                 f"{path} needs a package that is not installed: pip install octoscale[parquet]"
             ) from error
-        flat = pyarrow.array(embeddings.ravel())
-        vectors = pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+
+
+def write_embeddings(path: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:
+    """Write names and embeddings as ``.npz`` (`names`, `embeddings`) or ``.parquet`` (columns name, embedding).
+
+    Raises:
+        OctoscaleError: see `check_output`; or it cannot be written, and what was there stays.
+    """
+    check_output(path)
+    if path.suffix == ".npz":
         with written_whole(path) as file:
-            pyarrow.parquet.write_table(pyarrow.table({"name": list(names), "embedding": vectors}), file)
-    else:
-        raise OctoscaleError(f"{path} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
+            np.savez(file, names=np.array(names), embeddings=embeddings)
+        return
+    import pyarrow
+    import pyarrow.parquet
+
+    flat = pyarrow.array(embeddings.ravel())
+    vectors = pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+    try:
+        table = pyarrow.table({"name": list(names), "embedding": vectors})
+    except UnicodeEncodeError as error:
+        raise OctoscaleError(f"{path} cannot hold the name {error.object!a}, which is not UTF-8; write .npz") from error
+    with written_whole(path) as file:
+        pyarrow.parquet.write_table(table, file)

@@ -1,6 +1,8 @@
 """``octoscale embed`` and ``octoscale verify``: how the network is reached."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import yaml
 from PIL import Image
 
 from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.export import write_embeddings
 from octoscale.export import export
 from octoscale.models import load
 from tests.conftest import SmallRun
@@ -71,6 +75,25 @@ def test_embeddings_that_are_not_finite_are_refused(
     refused(call("verify", first, second, *asked, "--threshold", "0.4", "--json"), "broken.onnx gives NaN")
     refused(call("embed", first.parent, tmp_path / "a.npz", *asked), "embeddings are not finite", first.name)
     assert not list(tmp_path.glob("a.npz*"))
+
+
+def test_a_table_that_cannot_be_written_is_told_before_the_work(
+    call: Octoscale, drawn_faces: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setattr("octoscale.evaluate.export.embed_folder", None)
+    answer = call("embed", drawn_faces / "verify", tmp_path / "all.parquet", "--network", file)
+    refused(answer, "all.parquet needs a package", "octoscale[parquet]")
+
+
+def test_a_name_that_is_not_utf_8_does_not_fit_into_a_table(tmp_path: Path) -> None:
+    names, embeddings = ["ok.jpg", os.fsdecode(b"\xe9.jpg")], np.zeros((2, 3), np.float32)
+    with pytest.raises(OctoscaleError, match=r"all\.parquet cannot hold the name '.udce9\.jpg'.*write \.npz"):
+        write_embeddings(tmp_path / "all.parquet", names, embeddings)
+    assert not list(tmp_path.iterdir())
+
+    write_embeddings(tmp_path / "all.npz", names, embeddings)
+    assert np.load(tmp_path / "all.npz")["names"].tolist() == names
 
 
 def test_overrides_reach_the_configuration(
