@@ -207,6 +207,21 @@ def test_a_malformed_table_is_refused_with_its_line(tmp_path: Path, text: str, m
         read_table(written(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        # Without the other kind any threshold is as good, and the accuracy would be 0.
+        (("1,a", "0,b"), "genuine pairs in 1 of its 2 folds"),
+        (("1,a", "1,b", "0,b"), "impostor pairs in 1 of its 2 folds"),
+        (("1,a", "1,b"), "impostor pairs in 0 of its 2 folds"),
+    ],
+)
+def test_a_kind_of_pairs_in_one_fold_alone_is_refused(tmp_path: Path, folds: tuple[str, ...], message: str) -> None:
+    text = "".join(f"a{k}.jpg,b{k}.jpg,{fold}\n" for k, fold in enumerate(folds))
+    with pytest.raises(OctoscaleError, match=message):
+        read_table(written(tmp_path, text))
+
+
 def test_contiguous_folds_are_those_of_scikit_learn() -> None:
     from sklearn.model_selection import KFold
 
