@@ -54,8 +54,8 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
         image_size: pixels.
 
     Raises:
-        OctoscaleError: another suffix or image size, a network that cannot be recorded, a library that is not installed, a file that
-            cannot be written, or one that gives other embeddings.
+        OctoscaleError: another suffix or image size, a network that cannot be recorded, a library that is not
+            installed, a file that cannot be written, or one that gives other embeddings.
     """
     path = Path(path)
     if path.suffix != _SUFFIX[form]:

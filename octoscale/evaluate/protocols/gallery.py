@@ -149,8 +149,8 @@ def _collect(rows: list[_Row], source: str) -> Gallery:
     for row in rows:
         if row.role == "distractor" and row.identity in identities:
             raise OctoscaleError(
-                f"{row.where} has {row.image} as {row.says}, who is in the gallery or among the probes: a distractor is "
-                "somebody else; make it gallery, or leave its identity empty"
+                f"{row.where} has {row.image} as {row.says}, who is in the gallery or among the probes: a distractor "
+                "is somebody else; make it gallery, or leave its identity empty"
             )
     for role, part in listed.items():
         if not part:
