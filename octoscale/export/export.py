@@ -27,7 +27,7 @@ _RECORD: dict[Form, Callable[[nn.Module, Tensor, Card], bytes]] = {
     "pt2": record_exported,
     "safetensors": record_safetensors,
 }
-# The largest difference that a file may make, per number of an embedding.
+# The largest difference that a file may make in a number of an embedding, as a part of the largest number.
 TOLERANCE = 1e-4
 # Of the comparison: another than the batch the graph is recorded with.
 _BATCHES = (1, 5)
@@ -36,7 +36,10 @@ _RECORDED_BATCH = 2
 
 @dataclass(frozen=True)
 class Exported:
-    """A written file: what it says about itself, and the largest difference between its embeddings and ours."""
+    """A written file: what it says about itself, and the largest difference between its embeddings and ours.
+
+    The difference is in parts of our largest number: networks differ in how long their embeddings are.
+    """
 
     card: Card
     difference: float
@@ -79,8 +82,8 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
         difference = max(_difference(ours, temporary, form, card, batch) for batch in _BATCHES)
         if not difference <= TOLERANCE:
             raise OctoscaleError(
-                f"the {form} file gives embeddings that differ by up to {difference:.2g} from the network's, more than "
-                f"{TOLERANCE:g}; it is not kept: try another form"
+                f"the {form} file gives embeddings that differ by up to {difference:.2g} of their largest number from "
+                f"the network's, more than {TOLERANCE:g}; it is not kept: try another form"
             )
         temporary.replace(path)
     except OSError as error:
@@ -134,7 +137,7 @@ def _record(network: FaceNetwork, images: Tensor, card: Card, form: Form) -> byt
 
 
 def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch: int) -> float:
-    """The largest difference between the embeddings of the network and of the file, over `batch` random images."""
+    """See `Exported`; over `batch` random images."""
     size = card.image_size
     assert size is not None
     images = torch.randint(
@@ -147,7 +150,9 @@ def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch:
         theirs = load(str(path)).eval()
     try:
         with torch.no_grad():
-            return float((theirs(images) - network(images)).abs().max())
+            ours = network(images)
+            largest = ours.abs().max().clamp(min=torch.finfo(ours.dtype).tiny)
+            return float((theirs(images) - ours).abs().max() / largest)
     except Exception as error:
         first = first_line(error)
         raise OctoscaleError(
