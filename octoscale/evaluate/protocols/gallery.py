@@ -59,7 +59,7 @@ def read_tinyface(folder: str, images: str, storage: StorageConfig = DEFAULT) ->
 
     Raises:
         OctoscaleError: a file cannot be read or is built differently; there are no distractors; an image is two things;
-            SciPy is missing.
+            no probe has a mate; SciPy is missing.
     """
     folder = folder.rstrip("/")
     rows: list[_Row] = [
@@ -82,7 +82,7 @@ def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
 
     Raises:
         OctoscaleError: the file cannot be read, a line is malformed, an image is two things, a distractor shows
-            somebody of the gallery or the probes, or there is no gallery or no probe.
+            somebody of the gallery or the probes, or there is no gallery, no probe, or none with a mate.
     """
     rows: list[_Row] = []
     for number, line in enumerate(read_lines(path, storage), start=1):
@@ -156,4 +156,6 @@ def _collect(rows: list[_Row], source: str) -> Gallery:
         if not part:
             raise OctoscaleError(f"{source} has no {role} image; identification takes a gallery and probes")
     gallery, probes = (np.array(part, np.int64).T for part in listed.values())
+    if not np.isin(probes[1], gallery[1]).any():
+        raise OctoscaleError(f"{source} has no probe that shows anybody of the gallery; compare the identities of both")
     return Gallery(tuple(images), gallery[0], gallery[1], probes[0], probes[1])

@@ -137,6 +137,7 @@ def test_identities_may_be_cells(tmp_path: Path) -> None:
         ("a.jpg,Ada,gallery\nb.jpg,,probe\n", r"line 2 of .*expected"),
         ("a.jpg,Ada,gallery\n", "has no probe image"),
         ("a.jpg,Ada,probe\n", "has no gallery image"),
+        ("a.jpg,Ada,gallery\nb.jpg,ada,probe\n", "has no probe that shows anybody of the gallery; compare"),
         (
             "a.jpg,Ada,gallery\na.png,Ada,probe\n",
             r"line 2 of \S+ has a as probe of Ada, and line 1 of \S+ as gallery of Ada: an image has one role",
