@@ -1,5 +1,6 @@
 """Commands that apply a network to images: embed, verify."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,11 +43,10 @@ def embed(
 ) -> None:
     """Embed all images of a folder."""
     from octoscale.distributed.world import World, default_device
-    from octoscale.evaluate.export import SUFFIXES, embed_folder, write_embeddings
+    from octoscale.evaluate.export import check_output, embed_folder, write_embeddings
     from octoscale.telemetry.progress import stages
 
-    if output.suffix not in SUFFIXES:
-        raise OctoscaleError(f"{output} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
+    check_output(output)
     make_file_writable(output, "OUTPUT")
     found = _find(network, overrides or (), best=best, images=images)
     device = default_device(0)
@@ -83,6 +83,8 @@ def verify(
     from octoscale.evaluate.protocols.images import stack
     from octoscale.evaluate.verification import cosine_distances
 
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise OctoscaleError(f"--threshold is {threshold}, and a cosine similarity is within −1…1: give one of these")
     pixels = stack([str(first), str(second)], [_read(first), _read(second)], "the arguments")
     given = _find(network, overrides or (), best=best)
     if given.run is None and threshold is None:
@@ -96,6 +98,8 @@ def verify(
             given.network, pixels, torch.arange(2), World(device=device), flip=found is not None and found.flip
         )
     similarity = 1 - float(cosine_distances(both[:1], both[1:]))
+    if not math.isfinite(similarity):
+        raise OctoscaleError(f"{network} gives NaN or infinite embeddings for these images; look for damaged weights")
     limit = threshold if found is None else found.similarity
     same = None if limit is None else similarity >= limit
     if as_json:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from octoscale.cli.console import Json, answer, make_writable, output_of
+from octoscale.cli.console import Json, answer, make_file_writable, output_of
 from octoscale.cli.runs import Overrides
 from octoscale.errors import OctoscaleError
 
@@ -62,7 +62,7 @@ def export(
     if not given:
         raise OctoscaleError("say what to write: --onnx FILE, --torchscript FILE, --pt2 FILE or --safetensors FILE")
     for form, path in given.items():
-        make_writable(path.absolute().parent, f"--{form}")
+        make_file_writable(path.absolute(), f"--{form}")
 
     from octoscale.export import export as export_network
     from octoscale.trained import load_trained

@@ -76,8 +76,9 @@ class Store:
 
     def read_many(self, names: Sequence[str]) -> list[bytes]:
         """The objects of `names`, in order; fetched concurrently from an object store."""
-        if not names:
-            return []
+        if self.is_local or not names:
+            # One after the other, so that an error names the one.
+            return [self.read(name) for name in names]
         with self._operation("read", f"{names[0]} … {names[-1]}" if len(names) > 1 else names[0]) as operation:
             return in_parallel([partial(self._read, name, operation) for name in names], operation, self._threads)
 

@@ -9,6 +9,7 @@ from octoscale.errors import OctoscaleError
 from octoscale.evaluate.config import (
     GALLERIES,
     PROTOCOLS,
+    SHARED,
     TEMPLATES,
     AnyConfig,
     EvaluateConfig,
@@ -86,12 +87,15 @@ def _given(configured: EvaluateConfig | None, source: str, given: dict[str, str]
         if "pairs" not in given or "images" not in given:
             raise OctoscaleError(f"--protocol {protocol} takes --pairs, its file or folder, and --images")
         kind = TemplateConfig if protocol in TEMPLATES else GalleryConfig
-        shared = {key: own[key] for key in ("flip", "batch_size", "far") if key in own and key in kind.model_fields}
+        shared = {key: own[key] for key in SHARED if key in own and key in kind.model_fields}
         return _settings(kind, shared | given)
     if not own and "pairs" not in given:
         raise OctoscaleError(f"{source} configures no evaluation; give --pairs and --images")
     if protocol == "bin":
         own.pop("images", None)
+    if own and given.get("protocol", own["protocol"]) != own["protocol"]:
+        # A benchmark of this name, which is not evaluated, is no reason to refuse what is.
+        own["benchmarks"].pop(protocol, None)
     return _settings(EvaluateConfig, own | given)
 
 

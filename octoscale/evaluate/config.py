@@ -24,6 +24,8 @@ GalleryProtocol = Literal["tinyface", "identification"]
 TEMPLATES: tuple[str, ...] = get_args(TemplateProtocol)
 GALLERIES: tuple[str, ...] = get_args(GalleryProtocol)
 PROTOCOLS: tuple[str, ...] = (*get_args(Protocol), *TEMPLATES, *GALLERIES)
+# What templates and galleries take of the block `evaluate`, those of them that they know.
+SHARED = ("flip", "batch_size", "far", "bootstrap")
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
@@ -197,7 +199,7 @@ class EvaluateConfig(DataSet):
                 del other["resolutions"]
             return type(self).model_validate({**mine, **other, "benchmarks": {}})
         kind = TemplateConfig if isinstance(data, TemplateSet) else GalleryConfig
-        shared = {key: mine[key] for key in ("flip", "batch_size", "far", "bootstrap") if key in kind.model_fields}
+        shared = {key: mine[key] for key in SHARED if key in kind.model_fields}
         return kind.model_validate({**shared, **other})
 
 

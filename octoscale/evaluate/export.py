@@ -46,7 +46,7 @@ def embed_folder(
         The images' paths below `directory`, sorted, and float32 [n, dim].
 
     Raises:
-        OctoscaleError: no images, one is damaged, or they are of different sizes.
+        OctoscaleError: no images, one is damaged, they are of different sizes, or an embedding is not finite.
     """
     store = Store(directory, storage)
     names = images_below(store)
@@ -58,29 +58,51 @@ def embed_folder(
     with evaluating(network), counted(network, len(names) * (2 if flip else 1), progress):
         rows = torch.arange(len(names))
         embeddings = embed(network, images, rows, world, resolution=resolution, flip=flip, batch_size=batch_size)
+    broken = (~embeddings.isfinite().all(1)).nonzero().ravel().tolist()
+    if broken:
+        raise OctoscaleError(
+            f"{len(broken):,} of {len(names):,} embeddings are not finite, the first that of {names[broken[0]]}: the "
+            "network gives NaN or infinity; look for damaged weights"
+        )
     return names, embeddings.numpy()
+
+
+def check_output(path: Path) -> None:
+    """Before the work: what `write_embeddings` could not write is found out now.
+
+    Raises:
+        OctoscaleError: another suffix, or a package is missing.
+    """
+    if path.suffix not in SUFFIXES:
+        raise OctoscaleError(f"{path} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise OctoscaleError(
+                f"{path} needs a package that is not installed: pip install octoscale[parquet]"
+            ) from error
 
 
 def write_embeddings(path: Path, names: Sequence[str], embeddings: NDArray[np.float32]) -> None:
     """Write names and embeddings as ``.npz`` (`names`, `embeddings`) or ``.parquet`` (columns name, embedding).
 
     Raises:
-        OctoscaleError: another suffix; a package is missing; it cannot be written, and what was there stays.
+        OctoscaleError: see `check_output`; or it cannot be written, and what was there stays.
     """
+    check_output(path)
     if path.suffix == ".npz":
         with written_whole(path) as file:
             np.savez(file, names=np.array(names), embeddings=embeddings)
-    elif path.suffix == ".parquet":
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise OctoscaleError(
-                f"{path} needs a package that is not installed: pip install octoscale[parquet]"
-            ) from error
-        flat = pyarrow.array(embeddings.ravel())
-        vectors = pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-        with written_whole(path) as file:
-            pyarrow.parquet.write_table(pyarrow.table({"name": list(names), "embedding": vectors}), file)
-    else:
-        raise OctoscaleError(f"{path} is no file of embeddings; give a name that ends in {' or '.join(SUFFIXES)}")
+        return
+    import pyarrow
+    import pyarrow.parquet
+
+    flat = pyarrow.array(embeddings.ravel())
+    vectors = pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+    try:
+        table = pyarrow.table({"name": list(names), "embedding": vectors})
+    except UnicodeEncodeError as error:
+        raise OctoscaleError(f"{path} cannot hold the name {error.object!a}, which is not UTF-8; write .npz") from error
+    with written_whole(path) as file:
+        pyarrow.parquet.write_table(table, file)

@@ -27,7 +27,7 @@ _RECORD: dict[Form, Callable[[nn.Module, Tensor, Card], bytes]] = {
     "pt2": record_exported,
     "safetensors": record_safetensors,
 }
-# The largest difference that a file may make, per number of an embedding.
+# The largest difference that a file may make in a number of an embedding, as a part of the largest number.
 TOLERANCE = 1e-4
 # Of the comparison: another than the batch the graph is recorded with.
 _BATCHES = (1, 5)
@@ -36,7 +36,10 @@ _RECORDED_BATCH = 2
 
 @dataclass(frozen=True)
 class Exported:
-    """A written file: what it says about itself, and the largest difference between its embeddings and ours."""
+    """A written file: what it says about itself, and the largest difference between its embeddings and ours.
+
+    The difference is in parts of our largest number: networks differ in how long their embeddings are.
+    """
 
     card: Card
     difference: float
@@ -54,8 +57,8 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
         image_size: pixels.
 
     Raises:
-        OctoscaleError: another suffix, a network that cannot be recorded, a library that is not installed, a file that
-            cannot be written, or one that gives other embeddings.
+        OctoscaleError: another suffix or image size, a network that cannot be recorded, a library that is not
+            installed, a file that cannot be written, or one that gives other embeddings.
     """
     path = Path(path)
     if path.suffix != _SUFFIX[form]:
@@ -71,8 +74,7 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
     images = torch.randint(
         256, (_RECORDED_BATCH, 3, image_size, image_size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    with torch.no_grad():
-        embedding_dim = ours(images).shape[1]
+    embedding_dim = _embedding_dim(ours, images)
     card = card_of(ours, embedding_dim=embedding_dim, image_size=image_size)
     temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
@@ -80,8 +82,8 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
         difference = max(_difference(ours, temporary, form, card, batch) for batch in _BATCHES)
         if not difference <= TOLERANCE:
             raise OctoscaleError(
-                f"the {form} file gives embeddings that differ by up to {difference:.2g} from the network's, more than "
-                f"{TOLERANCE:g}; it is not kept: try another form"
+                f"the {form} file gives embeddings that differ by up to {difference:.2g} of their largest number from "
+                f"the network's, more than {TOLERANCE:g}; it is not kept: try another form"
             )
         temporary.replace(path)
     except OSError as error:
@@ -89,6 +91,20 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
     finally:
         temporary.unlink(missing_ok=True)
     return Exported(card, difference)
+
+
+def _embedding_dim(network: FaceNetwork, images: Tensor) -> int:
+    try:
+        with torch.no_grad():
+            return int(network(images).shape[1])
+    except OctoscaleError:
+        raise
+    except Exception as error:  # whatever code that is not ours raises
+        size = images.shape[-1]
+        raise OctoscaleError(
+            f"{network.name or 'the network'} does not take images of {size}×{size} px ({first_line(error)}); give its "
+            "own size as --image-size"
+        ) from error
 
 
 class _OneOutput(nn.Module):
@@ -121,7 +137,7 @@ def _record(network: FaceNetwork, images: Tensor, card: Card, form: Form) -> byt
 
 
 def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch: int) -> float:
-    """The largest difference between the embeddings of the network and of the file, over `batch` random images."""
+    """See `Exported`; over `batch` random images."""
     size = card.image_size
     assert size is not None
     images = torch.randint(
@@ -134,7 +150,9 @@ def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch:
         theirs = load(str(path)).eval()
     try:
         with torch.no_grad():
-            return float((theirs(images) - network(images)).abs().max())
+            ours = network(images)
+            largest = ours.abs().max().clamp(min=torch.finfo(ours.dtype).tiny)
+            return float((theirs(images) - ours).abs().max() / largest)
     except Exception as error:
         first = first_line(error)
         raise OctoscaleError(

@@ -116,7 +116,13 @@ def _read_exported(path: Path) -> tuple[nn.Module, str, int | None]:
 
 def _read_onnx(path: Path) -> tuple[nn.Module, str, int | None]:
     network = OnnxNetwork(path)
-    shape: Sequence[Any] = network.session.get_inputs()[0].shape
+    images, *others = network.session.get_inputs()
+    shape: Sequence[Any] = images.shape
+    if others or images.type != "tensor(float)" or len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
+        takes = ", ".join(f"{each.type} {each.shape}" for each in (images, *others))
+        raise OctoscaleError(
+            f"{path} takes {takes}; it must take images alone, tensor(float) [n, 3, height, width]: export it so"
+        )
     if isinstance(shape[0], int):
         raise OctoscaleError(f"{path} takes batches of {shape[0]} alone; export it with a dynamic batch size")
     return network, network.session.get_modelmeta().custom_metadata_map.get(card.KEY, ""), square(shape)

@@ -38,6 +38,9 @@ def read_agedb(path: str, storage: StorageConfig = DEFAULT) -> Pairs:
             same = labels.ravel() > 0
             if not len(first) == len(second) == len(same):
                 raise ValueError(f"{len(first)} and {len(second)} images, {len(same)} labels")
+            # Found by position, labels could be anything else.
+            if not all(label in (-1, 0, 1) for label in labels.ravel()):
+                raise ValueError("labels other than 1, −1 and 0")
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             raise OctoscaleError(
                 f"split {fold + 1} of {path} is not built as AgeDB's ({error}); give the protocol's .mat of 30 years, "

@@ -56,6 +56,8 @@ def _read_images(path: str, storage: StorageConfig) -> dict[int, str]:
     for line_number, line in enumerate(read_lines(path, storage), start=1):
         match line.split():
             case [number, image] if number.isdecimal() and image.count("/") >= 2:
+                if int(number) in images:
+                    raise OctoscaleError(f"line {line_number} of {path} has the number {number} a second time")
                 images[int(number)] = without_suffix("/".join(PurePosixPath(image).parts[-3:]))
             case _:
                 raise OctoscaleError(

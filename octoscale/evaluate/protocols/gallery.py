@@ -5,8 +5,8 @@ TinyFace's ``Testing_Set``: ``gallery_match_img_ID_pairs.mat`` (``gallery_set``,
 ``Probe`` and whom they show; every image of ``Gallery_Distractor`` is somebody else.
 
 Any other set is a table ``IMAGE, IDENTITY, ROLE`` with the roles gallery, probe and distractor (whose identity is left
-empty), perhaps with a heading; commas, tabs or spaces divide it. A probe whose identity is not in the gallery has no
-mate; TinyFace has none of these.
+empty, or is nobody's of the gallery and the probes), perhaps with a heading; commas, tabs or spaces divide it. A probe
+whose identity is not in the gallery has no mate; TinyFace has none of these. An image that is listed twice counts once.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class _Row(NamedTuple):
     """One image of a list."""
 
     image: str  # without a suffix
-    identity: str  # empty for distractors
+    identity: str  # may be empty for distractors
     role: str
     where: str  # for messages: "line 7 of roles.csv"
 
@@ -59,7 +59,7 @@ def read_tinyface(folder: str, images: str, storage: StorageConfig = DEFAULT) ->
 
     Raises:
         OctoscaleError: a file cannot be read or is built differently; there are no distractors; an image is two things;
-            SciPy is missing.
+            no probe has a mate; SciPy is missing.
     """
     folder = folder.rstrip("/")
     rows: list[_Row] = [
@@ -81,8 +81,8 @@ def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
         storage: how it is reached.
 
     Raises:
-        OctoscaleError: the file cannot be read, a line is malformed, an image is two things, or there is no gallery or
-            no probe.
+        OctoscaleError: the file cannot be read, a line is malformed, an image is two things, a distractor shows
+            somebody of the gallery or the probes, or there is no gallery, no probe, or none with a mate.
     """
     rows: list[_Row] = []
     for number, line in enumerate(read_lines(path, storage), start=1):
@@ -91,8 +91,8 @@ def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
         match [*names, role.lower()]:
             case [image, identity, ("gallery" | "probe") as role] if image and identity:
                 rows.append(_Row(without_suffix(image), identity, role, where))
-            case [image, _, "distractor" as role] | [image, "distractor" as role] if image:
-                rows.append(_Row(without_suffix(image), "", role, where))
+            case [image, *identity, "distractor" as role] if image and len(identity) <= 1:
+                rows.append(_Row(without_suffix(image), "".join(identity), role, where))
             case [_, _, "role" | "split" | "set" | "part"] if number == 1:
                 pass  # a heading; any other word may be a mistyped role
             case _:
@@ -141,11 +141,21 @@ def _collect(rows: list[_Row], source: str) -> Gallery:
                 f"{row.where} has {row.image} as {row.says}, and {before.where} as {before.says}: an image has one "
                 "role and shows one person; leave one of them out"
             )
+        if before is not row:
+            continue
         number = DISTRACTOR if row.role == "distractor" else identities.setdefault(row.identity, len(identities))
         part = listed["probe" if row.role == "probe" else "gallery"]
         part.append((images.setdefault(row.image, len(images)), number))
+    for row in rows:
+        if row.role == "distractor" and row.identity in identities:
+            raise OctoscaleError(
+                f"{row.where} has {row.image} as {row.says}, who is in the gallery or among the probes: a distractor "
+                "is somebody else; make it gallery, or leave its identity empty"
+            )
     for role, part in listed.items():
         if not part:
             raise OctoscaleError(f"{source} has no {role} image; identification takes a gallery and probes")
     gallery, probes = (np.array(part, np.int64).T for part in listed.values())
+    if not np.isin(probes[1], gallery[1]).any():
+        raise OctoscaleError(f"{source} has no probe that shows anybody of the gallery; compare the identities of both")
     return Gallery(tuple(images), gallery[0], gallery[1], probes[0], probes[1])

@@ -54,7 +54,8 @@ def read_ijb(folder: str, name: Literal["ijbb", "ijbc"], storage: StorageConfig 
         storage: how it is reached.
 
     Raises:
-        OctoscaleError: a file cannot be read, or a line is malformed; a pair of templates without images.
+        OctoscaleError: a file cannot be read, or a line is malformed; a pair of templates without images; pairs of one
+            kind alone.
     """
     folder = folder.rstrip("/")
     path = f"{folder}/{name}_face_tid_mid.txt"
@@ -101,7 +102,13 @@ def _read_pairs(path: str, storage: StorageConfig) -> tuple[NDArray[np.int64], N
         raise OctoscaleError(
             f"line {number + 1} of {path} is {lines[number]!r}; expected 'TEMPLATE TEMPLATE LABEL', the label 1 or 0"
         )
-    return pairs[:, 0], pairs[:, 1], pairs[:, 2] == 1
+    same = pairs[:, 2] == 1
+    if same.all() or not same.any():
+        raise OctoscaleError(
+            f"{path} lists {np.count_nonzero(same)} genuine and {np.count_nonzero(~same)} impostor pairs: verification "
+            "needs both kinds"
+        )
+    return pairs[:, 0], pairs[:, 1], same
 
 
 def _read_landmarks(

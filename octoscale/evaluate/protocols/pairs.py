@@ -56,7 +56,8 @@ def collect(listed: Iterable[Listed], source: str, fold: ArrayLike | None = None
         fold: int [n]; None: the list has none, see `balanced_folds`.
 
     Raises:
-        OctoscaleError: no pairs, or fewer than `FOLDS` of a kind where they are to be cut into folds.
+        OctoscaleError: no pairs, fewer than `FOLDS` of a kind where they are to be cut into folds, or a kind in one
+            fold alone.
     """
     pairs = list(listed)
     if not pairs:
@@ -73,7 +74,15 @@ def collect(listed: Iterable[Listed], source: str, fold: ArrayLike | None = None
                 f"folds take {FOLDS} or more of either kind"
             )
         fold = balanced_folds(same)
-    return Pairs(tuple(rows), first, second, same, np.asarray(fold, np.int64), tuple(pair.where for pair in pairs))
+    folds = np.asarray(fold, np.int64)
+    for kind, name in ((same, "genuine"), (~same, "impostor")):
+        # The threshold of a fold is found with the pairs of the others.
+        if (found := len(np.unique(folds[kind]))) < 2:
+            raise OctoscaleError(
+                f"{source} has {name} pairs in {found} of its {len(np.unique(folds))} folds; each fold is judged by "
+                "the threshold of the others: give pairs of either kind in two folds or more"
+            )
+    return Pairs(tuple(rows), first, second, same, folds, tuple(pair.where for pair in pairs))
 
 
 def balanced_folds(same: NDArray[np.bool_], folds: int = FOLDS) -> NDArray[np.int64]:

@@ -1,14 +1,19 @@
 """``octoscale embed`` and ``octoscale verify``: how the network is reached."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from octoscale.data.storage import Store
+from octoscale.errors import OctoscaleError
+from octoscale.evaluate.export import write_embeddings
 from octoscale.export import export
 from octoscale.models import load
 from tests.conftest import SmallRun
@@ -54,6 +59,41 @@ def test_a_folder_elsewhere_is_reached_by_storage_settings(
     refused(call("embed", "memory://faces", tmp_path / "b.npz", how, "seed=3", *asked), "seed=3 is of a run")
     refused(call("embed", first.parent, tmp_path / "b.npz", how, *asked), how, "is a file")
     refused(call("verify", first, second, how, "--threshold", "0", *asked), how, "is a file")
+
+
+def test_embeddings_that_are_not_finite_are_refused(
+    call: Octoscale, drawn_faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load("tiny")
+    with torch.no_grad():
+        next(network.backbone.parameters()).fill_(torch.nan)
+    monkeypatch.setattr("octoscale.trained.network_of_file", lambda path: network)
+    first, second = _two(drawn_faces)
+    asked = ("--network", "broken.onnx")
+
+    # No similarity is no decision.
+    refused(call("verify", first, second, *asked, "--threshold", "0.4", "--json"), "broken.onnx gives NaN")
+    refused(call("embed", first.parent, tmp_path / "a.npz", *asked), "embeddings are not finite", first.name)
+    assert not list(tmp_path.glob("a.npz*"))
+
+
+def test_a_table_that_cannot_be_written_is_told_before_the_work(
+    call: Octoscale, drawn_faces: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setattr("octoscale.evaluate.export.embed_folder", None)
+    answer = call("embed", drawn_faces / "verify", tmp_path / "all.parquet", "--network", file)
+    refused(answer, "all.parquet needs a package", "octoscale[parquet]")
+
+
+def test_a_name_that_is_not_utf_8_does_not_fit_into_a_table(tmp_path: Path) -> None:
+    names, embeddings = ["ok.jpg", os.fsdecode(b"\xe9.jpg")], np.zeros((2, 3), np.float32)
+    with pytest.raises(OctoscaleError, match=r"all\.parquet cannot hold the name '.udce9\.jpg'.*write \.npz"):
+        write_embeddings(tmp_path / "all.parquet", names, embeddings)
+    assert not list(tmp_path.iterdir())
+
+    write_embeddings(tmp_path / "all.npz", names, embeddings)
+    assert np.load(tmp_path / "all.npz")["names"].tolist() == names
 
 
 def test_overrides_reach_the_configuration(

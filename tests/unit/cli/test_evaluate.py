@@ -329,7 +329,9 @@ def test_two_images_are_verified(call: Octoscale, config: Path, drawn_faces: Pat
     found = json.loads(call("verify", first, first, *network, "--threshold", "0.9", "--json").out)
     expected = {"similarity": pytest.approx(1.0), "threshold": 0.9, "same": True, "step": 0}
     assert found == {"event": "verified", **expected}
-    assert "decision           different persons" in call("verify", first, second, *network, "--threshold", "1.1").out
+    assert "decision           different persons" in call("verify", first, second, *network, "--threshold", "1").out
+    for threshold in ("1.24", "nan"):
+        refused(call("verify", first, second, *network, "--threshold", threshold), f"--threshold is {threshold}")
     refused(call("verify", first, tmp_path / "absent.jpg", *network), "cannot read")
     refused(call("verify", first, config, *network), "cannot decode", config)
 

@@ -93,3 +93,5 @@ def test_a_run_is_exported_and_its_file_evaluated(
 
 def test_export_asks_what_to_write(call: Octoscale, tmp_path: Path) -> None:
     refused(call("export", tmp_path / "run.yaml"), "say what to write")
+    (tmp_path / "face.onnx").mkdir()
+    refused(call("export", tmp_path / "run.yaml", "--onnx", tmp_path / "face.onnx"), "--onnx: ", "is a folder")

@@ -50,10 +50,10 @@ def test_alignment_is_for_templates() -> None:
 
 
 def test_templates_and_galleries_may_be_given_by_hand() -> None:
-    configured = CONFIGURED.model_copy(update={"flip": True, "batch_size": 3, "far": (0.5,)})
+    configured = CONFIGURED.model_copy(update={"flip": True, "batch_size": 3, "far": (0.5,), "bootstrap": 0})
     found = chosen(configured, "run", protocol="ijbb", pairs="meta", images="crops", align=True)
     expected = TemplateConfig(
-        protocol="ijbb", pairs="meta", images="crops", align=True, flip=True, batch_size=3, far=(0.5,)
+        protocol="ijbb", pairs="meta", images="crops", align=True, flip=True, batch_size=3, far=(0.5,), bootstrap=0
     )
     assert found == {"ijbb": expected}
 
@@ -72,6 +72,12 @@ def test_other_pairs_take_the_configured_settings() -> None:
 
     (pack,) = chosen(CONFIGURED, "run", protocol="bin", pairs="lfw.bin").values()
     assert (pack.protocol, pack.images) == ("bin", None)
+
+    # Whatever a benchmark of that name says.
+    sizes = {"calfw": DataSet(protocol="calfw", pairs="c", images="d", resolutions=(14,))}
+    sized = CONFIGURED.model_copy(update={"benchmarks": sizes})
+    (calfw,) = chosen(sized, "run", protocol="calfw", pairs="other.txt", images="e").values()
+    assert (calfw.pairs, calfw.resolutions) == ("other.txt", (7,))
 
     assert list(chosen(None, "run", protocol="cfp_fp", pairs="Protocol", images="crops")) == ["cfp_fp"]
 

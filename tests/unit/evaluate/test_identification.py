@@ -69,6 +69,18 @@ def test_a_stranger_as_near_as_the_mate_counts_before_it() -> None:
     assert found.rank.tolist() == [3]
 
 
+@pytest.mark.parametrize("dim", [100, 128])
+def test_a_copy_of_the_mate_is_as_near_wherever_it_is_in_the_gallery(dim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    people = torch.randn(101, dim, generator=generator)
+    mates = torch.randint(0, 101, (130,), generator=generator)
+    probes = people[mates] + 0.1 * torch.randn(130, dim, generator=generator)
+
+    found = search(probes, torch.cat([people, people.flip(0)]), mates, torch.arange(202))
+
+    assert found.rank.tolist() == [2] * 130
+
+
 def test_rates_are_counts_of_probes() -> None:
     mated = np.array([True] * 4 + [False] * 10)
     ranks = np.array([1, 1, 2, 6] + [0] * 10)

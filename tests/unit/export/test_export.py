@@ -211,6 +211,29 @@ def test_a_file_that_gives_other_embeddings_is_not_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+class _Scaled(nn.Module):
+    """Other embeddings where it is recorded, if `sign` is −1."""
+
+    def __init__(self, scale: float, sign: float) -> None:
+        super().__init__()
+        self.scale, self.sign = scale, sign
+
+    def forward(self, x: Tensor) -> Tensor:
+        embeddings = x.flatten(1)[:, :4] * self.scale
+        return embeddings * (self.sign if torch.jit.is_tracing() else 1)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_how_long_embeddings_are_does_not_matter(scale: float, tmp_path: Path) -> None:
+    def written(sign: float) -> Exported:
+        network = FaceNetwork(_Scaled(scale, sign), Preprocessing())
+        return export(network, tmp_path / "face.pt", "torchscript", image_size=8)
+
+    with pytest.raises(OctoscaleError, match="differ by up to 2 of their largest number"):
+        written(-1)
+    assert written(1 + 1e-5).difference == pytest.approx(1e-5, rel=0.1)
+
+
 class _OfTwo(nn.Module):
     """Recorded, it takes batches of the recorded size alone."""
 
@@ -221,6 +244,22 @@ class _OfTwo(nn.Module):
 def test_a_network_that_fixes_its_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OctoscaleError, match=r"does not run with a batch|differ|cannot be recorded"):
         export(FaceNetwork(_OfTwo(), Preprocessing()), tmp_path / "face.pt", "torchscript", image_size=8)
+    assert not list(tmp_path.iterdir())
+
+
+class _OfEightPixels(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 8 * 8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1))  # type: ignore[no-any-return]
+
+
+def test_a_network_of_another_image_size_is_refused(tmp_path: Path) -> None:
+    network = FaceNetwork(_OfEightPixels(), Preprocessing(), name="mine:net")
+    with pytest.raises(OctoscaleError, match=r"mine:net does not take images of 112×112 px .*--image-size"):
+        export(network, tmp_path / "face.pt", "torchscript", image_size=112)
     assert not list(tmp_path.iterdir())
 
 

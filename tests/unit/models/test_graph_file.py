@@ -88,6 +88,25 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "shape"), [("FLOAT16", ["n", 3, 32, 32]), ("FLOAT", ["n", 32, 32, 3]), ("FLOAT", ["n", 3072])]
+)
+def test_an_onnx_graph_that_takes_no_such_images_is_refused(kind: str, shape: list[Any], tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    number = getattr(onnx.TensorProto, kind)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Flatten", ["x"], ["y"])],
+        "flat",
+        [onnx.helper.make_tensor_value_info("x", number, shape)],
+        [onnx.helper.make_tensor_value_info("y", number, ["n", 3072])],
+    )
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(OctoscaleError, match=r"other\.onnx takes tensor.*it must take images alone, tensor\(float\)"):
+        load(str(tmp_path / "other.onnx"))
+
+
+@pytest.mark.parametrize(
     ("setting", "value"),
     [("weights", "w.pt"), ("embedding_dim", 8), ("batch_norm", "chunk"), ("batch_norm_epsilon", 1e-3),
      ("activation_checkpointing", True)],

@@ -47,6 +47,12 @@ def test_another_matlab_file_is_refused(tmp_path: Path) -> None:
         read_agedb(write(tmp_path, x=1))
     with pytest.raises(OctoscaleError, match=r"split 1 of .* is not built as AgeDB's .*a structure was expected"):
         read_agedb(write(tmp_path, splits=cells([1.0, 2.0], (2, 1))))
+    for wrong in (np.nan, 2):
+        labels = {"labels": np.array([[1, wrong]])}
+        with pytest.raises(
+            OctoscaleError, match=r"split 2 of .* is not built as AgeDB's .labels other than 1, −1 and 0"
+        ):
+            read_agedb(write(tmp_path, splits=cells([split(0), split(1) | labels], (2, 1))))
     (tmp_path / "agedb.mat").write_bytes(b"no MATLAB")
     with pytest.raises(OctoscaleError, match="is not a MATLAB file"):
         read_agedb(str(tmp_path / "agedb.mat"))

@@ -109,6 +109,14 @@ def test_an_image_of_tinyface_that_is_of_two_people_is_refused_with_its_entry(tm
         read_tinyface(folder, folder)
 
 
+def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
+    rows = ["a.jpg,Ada,gallery", "x.jpg,,distractor", "b.jpg,Ada,probe"]
+
+    sets = roles(tmp_path, "\n".join([*rows, *rows, "./a.jpg,Ada,gallery"]))
+
+    assert (sets.images, sets.gallery.tolist(), sets.probes.tolist()) == (("a", "x", "b"), [0, 1], [2])
+
+
 def test_identities_may_be_cells(tmp_path: Path) -> None:
     folder = write_tinyface(tmp_path)
     ids = np.empty((3, 1), object)
@@ -129,11 +137,16 @@ def test_identities_may_be_cells(tmp_path: Path) -> None:
         ("a.jpg,Ada,gallery\nb.jpg,,probe\n", r"line 2 of .*expected"),
         ("a.jpg,Ada,gallery\n", "has no probe image"),
         ("a.jpg,Ada,probe\n", "has no gallery image"),
+        ("a.jpg,Ada,gallery\nb.jpg,ada,probe\n", "has no probe that shows anybody of the gallery; compare"),
         (
             "a.jpg,Ada,gallery\na.png,Ada,probe\n",
             r"line 2 of \S+ has a as probe of Ada, and line 1 of \S+ as gallery of Ada: an image has one role",
         ),
         ("a.jpg,Ada,gallery\na.jpg,Bo,gallery\nb.jpg,Bo,probe\n", "line 2 of .* has a as gallery of Bo, and line 1"),
+        (
+            "a.jpg,Ada,gallery\nx.jpg,Cy,distractor\nb.jpg,Ada,probe\nc.jpg,Cy,probe\n",
+            "line 2 of .* has x as distractor of Cy, who is in the gallery or among the probes",
+        ),
         ("a.jpg,Ada,gallery\na.jpg,,distractor\nb.jpg,Ada,probe\n", "line 2 of .* has a as distractor, and line 1"),
     ],
 )

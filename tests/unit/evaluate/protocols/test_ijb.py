@@ -51,7 +51,8 @@ def test_landmarks_and_scores_are_those_of_the_images(tmp_path: Path) -> None:
     [
         ({"faces": "1.jpg 7\n"}, r"line 1 of .*'1.jpg 7'; expected 'IMAGE TEMPLATE MEDIA'"),
         ({"faces": ""}, "lists no images"),
-        ({"pairs": "7 9 1\n"}, "template 9 is in a pair"),
+        ({"pairs": "7 9 1\n3 7 0\n"}, "template 9 is in a pair"),
+        ({"pairs": "7 3 1\n3 7 1\n"}, "lists 2 genuine and 0 impostor pairs: verification needs both kinds"),
         ({"pairs": "7 3\n"}, "line 1 of .*label.* is '7 3'; expected 'TEMPLATE TEMPLATE LABEL'"),
         ({"pairs": "7 3 1\n#3 7 0\n3 7 0\n"}, "line 2 of .* is '#3 7 0'; expected"),
         ({"pairs": "7 3 1 # 0\n"}, "line 1 of .* is '7 3 1 # 0'; expected"),

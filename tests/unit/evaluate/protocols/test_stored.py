@@ -61,6 +61,15 @@ def test_missing_images_are_counted(tmp_path: Path) -> None:
         StoredImages.named(["1", "2", "3"], str(tmp_path))
 
 
+def test_an_image_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    for name in ("a.png", "c.png"):
+        paint(tmp_path / name, 0)
+    (tmp_path / "b.png").symlink_to(tmp_path / "moved" / "b.png")
+
+    with pytest.raises(OctoscaleError, match=r"cannot read \S+/b\.png: there is no such file"):
+        StoredImages.named(["a", "b", "c"], str(tmp_path))[torch.arange(3)]
+
+
 def test_what_cannot_be_aligned_is_named(tmp_path: Path) -> None:
     paint(tmp_path / "good.png", 0, 90)
     (tmp_path / "empty.png").write_bytes(b"")

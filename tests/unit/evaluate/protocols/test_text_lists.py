@@ -133,6 +133,11 @@ def test_a_folder_without_cfps_folds_is_refused(tmp_path: Path) -> None:
     [
         ("Split/FP/02/same.txt", "1;2\n", r"line 1 of .*FP/02/same.txt is '1;2'; expected two numbers"),
         ("Split/FP/02/diff.txt", "1,1\n1,21\n", r"line 2 of .*there are images 1…20 and 1…20"),
+        (
+            "Pair_list_F.txt",
+            "1 001/frontal/01.jpg\n1 001/frontal/02.jpg\n",
+            r"line 2 of .*Pair_list_F.txt has the number 1 a second time",
+        ),
         ("Pair_list_P.txt", "1 a.jpg\n", r"line 1 of .*Pair_list_P.txt is '1 a.jpg'; expected 'NUMBER"),
     ],
 )
@@ -198,6 +203,21 @@ def test_a_table_may_have_folds(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_table_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(OctoscaleError, match=message):
+        read_table(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        # Without the other kind any threshold is as good, and the accuracy would be 0.
+        (("1,a", "0,b"), "genuine pairs in 1 of its 2 folds"),
+        (("1,a", "1,b", "0,b"), "impostor pairs in 1 of its 2 folds"),
+        (("1,a", "1,b"), "impostor pairs in 0 of its 2 folds"),
+    ],
+)
+def test_a_kind_of_pairs_in_one_fold_alone_is_refused(tmp_path: Path, folds: tuple[str, ...], message: str) -> None:
+    text = "".join(f"a{k}.jpg,b{k}.jpg,{fold}\n" for k, fold in enumerate(folds))
     with pytest.raises(OctoscaleError, match=message):
         read_table(written(tmp_path, text))
 
