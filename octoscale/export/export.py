@@ -27,7 +27,7 @@ _RECORD: dict[Form, Callable[[nn.Module, Tensor, Card], bytes]] = {
     "pt2": record_exported,
     "safetensors": record_safetensors,
 }
-# The largest difference that a file may make in a number of an embedding, as a part of the largest number.
+# By which a file's numbers may differ from an embedding's; where none of these is above 1, as a part of the largest.
 TOLERANCE = 1e-4
 # Of the comparison: another than the batch the graph is recorded with.
 _BATCHES = (1, 5)
@@ -38,7 +38,7 @@ _RECORDED_BATCH = 2
 class Exported:
     """A written file: what it says about itself, and the largest difference between its embeddings and ours.
 
-    The difference is in parts of our largest number: networks differ in how long their embeddings are.
+    The difference is that of a number; of short embeddings, without a number above 1, in parts of the largest.
     """
 
     card: Card
@@ -82,8 +82,8 @@ def export(network: FaceNetwork, path: str | Path, form: Form, *, image_size: in
         difference = max(_difference(ours, temporary, form, card, batch) for batch in _BATCHES)
         if not difference <= TOLERANCE:
             raise OctoscaleError(
-                f"the {form} file gives embeddings that differ by up to {difference:.2g} of their largest number from "
-                f"the network's, more than {TOLERANCE:g}; it is not kept: try another form"
+                f"the {form} file gives embeddings that differ by up to {difference:.2g} from the network's, more than "
+                f"{TOLERANCE:g}; it is not kept: try another form"
             )
         temporary.replace(path)
     except OSError as error:
@@ -151,8 +151,9 @@ def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch:
     try:
         with torch.no_grad():
             ours = network(images)
-            largest = ours.abs().max().clamp(min=torch.finfo(ours.dtype).tiny)
-            return float((theirs(images) - ours).abs().max() / largest)
+            # Embeddings of 1e-5 differ by less than 1e-4 from anything as short.
+            unit = ours.abs().max().clamp(torch.finfo(ours.dtype).tiny, 1)
+            return float((theirs(images) - ours).abs().max() / unit)
     except Exception as error:
         first = first_line(error)
         raise OctoscaleError(
