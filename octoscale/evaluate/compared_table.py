@@ -49,7 +49,12 @@ def cells(table: ComparedTable) -> Iterator[tuple[Row, list[str]]]:
         yield (
             row,
             [
-                f"{100 * rate:.2f}" + (f" ({100 * change:+.2f})" if change is not None else "")
+                f"{100 * rate:.2f}" + (f" ({signed_points(100 * change)})" if change is not None else "")
                 for rate, change in zip(row.rates, changes, strict=True)
             ],
         )
+
+
+def signed_points(change: float) -> str:
+    """A change. What rounds to nothing has no sign: two means of the same folds may differ in their last bit."""
+    return "0.00" if abs(change) < 0.005 else f"{change:+.2f}"

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from octoscale.evaluate.compared_table import signed_points
 from octoscale.evaluate.config import Mode
 from octoscale.evaluate.curves import fewest_impostors
 from octoscale.evaluate.evaluation import Evaluation
@@ -65,10 +66,8 @@ def _percentages(evaluation: Evaluation, mode: Mode) -> list[float]:
 
 
 def _signed(change: float) -> Text:
-    # What rounds to nothing has no sign: two means of the same folds may differ in their last bit.
-    if abs(change) < 0.005:
-        return Text("0.00", style="dim")
-    return Text(f"{change:+.2f}", style="green" if change > 0 else "red")
+    text = signed_points(change)
+    return Text(text, style={"+": "green", "-": "red"}.get(text[0], "dim"))
 
 
 def _operating_points(evaluation: Evaluation) -> Table:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
+from octoscale.evaluate.compared_table import signed_points
 from octoscale.report.items import Key, Table, number, percentage
 from octoscale.report.palette import GRID, INK, SOFT, Color
 
@@ -212,7 +213,7 @@ class Changes:
             ("", "", "before, %", "after, %", "change, points"),
             tuple(
                 (bar.group, bar.name, percentage(bar.before), percentage(bar.after),
-                 f"{100 * (bar.after - bar.before):+.2f}")
+                 signed_points(100 * (bar.after - bar.before)))
                 for bar in self.bars
             ),
         )  # fmt: skip

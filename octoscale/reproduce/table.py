@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from octoscale.evaluate.compared_table import Row
+from octoscale.evaluate.compared_table import Row, signed_points
 from octoscale.evaluate.comparison import compare
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.reproduce.cells import Cell, Study
@@ -113,7 +113,7 @@ class Table:
                 texts.append(line.statuses[number] if line.statuses else "–")
                 continue
             shown = f"{value:.2f}"
-            text = shown if change is None else f"{shown} ({change:+.2f})"
+            text = shown if change is None else f"{shown} ({signed_points(change)})"
             best = line.compete and part.best(number) == round(value, 2)
             texts.append(f"{mark}{text}{mark}" if best else text)
         return texts

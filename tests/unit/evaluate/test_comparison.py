@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from octoscale.errors import OctoscaleError
-from octoscale.evaluate.compared_table import cells
+from octoscale.evaluate.compared_table import cells, signed_points
 from octoscale.evaluate.comparison import Scores, compare, scores_of
 from octoscale.evaluate.evaluation import Evaluation
 from octoscale.evaluate.identification import IdentificationEvaluation, IdentificationScore
@@ -67,6 +67,11 @@ def test_texts_are_percentages_with_their_change(made: Evaluation) -> None:
         ["50.00", "60.00", "70.00", "60.00"],
         ["60.00 (+10.00)", "70.00 (+10.00)", "80.00 (+10.00)", "70.00 (+10.00)"],
     ]
+
+
+def test_a_change_that_rounds_to_nothing_has_no_sign() -> None:
+    shown = [signed_points(change) for change in (1.25, -0.5, 0.005, 1e-14, -1e-14, -0.0049)]
+    assert shown == ["+1.25", "-0.50", "+0.01", "0.00", "0.00", "0.00"]
 
 
 def test_only_what_all_runs_have_is_compared_and_the_rest_is_named(made: Evaluation) -> None:
