@@ -90,14 +90,16 @@ def roc_intervals(
         distances: float64 [n]; infinite: of a pair that no threshold accepts.
         same: bool [n], of both kinds.
         far: false accept rates.
-        count: resamples.
+        count: resamples; 0: no intervals.
     """
+    if not count:
+        return {}
     thresholds = np.unique(distances[same])
     counts = np.stack([_binned(distances[kind], thresholds) for kind in (same, ~same)])
     counts = counts[:, counts.any(0)]
     generator = np.random.default_rng(_SEED)
     figures = []
-    for block in torch.arange(count).split(max(1, _BLOCK // counts.shape[1])) if count else ():
+    for block in torch.arange(count).split(max(1, _BLOCK // counts.shape[1])):
         genuine, impostors = (
             torch.from_numpy(generator.multinomial(kind.sum(), kind / kind.sum(), len(block))) for kind in counts
         )

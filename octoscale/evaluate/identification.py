@@ -47,8 +47,8 @@ class IdentificationScore:
     @property
     def interval_of(self) -> dict[str, tuple[float, float]]:
         """The intervals of `rates`, by column."""
-        columns = {f"rank_{k}": f"rank {k}" for k in self.rank}
-        columns |= {f"tpir_at_fpir_{fpir:g}": f"TPIR at FPIR {fpir:g}" for fpir in self.tpir_at_fpir}
+        names = (*(f"rank_{k}" for k in self.rank), *(f"tpir_at_fpir_{fpir:g}" for fpir in self.tpir_at_fpir))
+        columns = dict(zip(names, self.rates, strict=True))
         return {columns[name]: interval for name, interval in self.intervals.items()}
 
 
@@ -208,8 +208,8 @@ def identification_intervals(
     if not resamples:
         return {}
     mates = int(found.mated.sum())
-    shares = {k: float(np.mean(found.rank[found.mated] <= k)) for k in ranks}
-    intervals = {f"rank_{k}": share_interval(share, mates, resamples) for k, share in shares.items()}
+    rank, _ = identification_rates(found, ranks, ())
+    intervals = {f"rank_{k}": share_interval(rate, mates, resamples) for k, rate in rank.items()}
     if not found.mated.all():
         # A mate that is not first is found at no threshold.
         distances = np.where(found.mated & (found.rank > 1), np.inf, found.distance)

@@ -44,8 +44,8 @@ class TemplateScore:
     @property
     def interval_of(self) -> dict[str, tuple[float, float]]:
         """The intervals of `rates`, by column."""
-        columns = {"equal_error_rate": "EER", "area_under_curve": "AUC"}
-        columns |= {f"tar_at_far_{far:g}": f"TAR at FAR {far:g}" for far in self.tar_at_far}
+        names = ("equal_error_rate", "area_under_curve", *(f"tar_at_far_{far:g}" for far in self.tar_at_far))
+        columns = dict(zip(names, self.rates, strict=True))
         return {columns[name]: interval for name, interval in self.intervals.items()}
 
 
