@@ -176,6 +176,7 @@ for _command in (table4, figure2, figure3, figure4):
 def _reproduce(base: "Config", wanted: "Reproduction", options: _Options) -> None:
     from octoscale.reproduce.reproduction import write
     from octoscale.reproduce.sweep import sweep
+    from octoscale.resilience import Workers
     from octoscale.telemetry.logging import set_up_logging
     from octoscale.telemetry.progress import stages
 
@@ -187,7 +188,9 @@ def _reproduce(base: "Config", wanted: "Reproduction", options: _Options) -> Non
         _list(wanted, output)
         return
     if options.parallel > 1:
-        _share_cores(options.parallel, base)
+        # A job's ranks are elsewhere; what its benchmarks are evaluated by is here.
+        ranks = 1 if options.address is not None else Workers.parse(base.resilience.workers).maximum
+        _share_cores(options.parallel * ranks)
     train = _train(wanted, options)
     teller = _Teller(output, len(wanted.cells))
     with stages(output) as show:
@@ -197,12 +200,9 @@ def _reproduce(base: "Config", wanted: "Reproduction", options: _Options) -> Non
     _end(wanted, swept, drawn, files, output)
 
 
-def _share_cores(parallel: int, base: "Config") -> None:
-    """For the processes that are started from here: each run would take as many threads as there are cores."""
-    from octoscale.resilience import Workers
-
-    ranks = Workers.parse(base.resilience.workers).maximum
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (parallel * ranks))))
+def _share_cores(processes: int) -> None:
+    """For those that are started from here: each would take as many threads as there are cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
 def _train(wanted: "Reproduction", options: _Options) -> "Train":
