@@ -48,7 +48,11 @@ def endless_run(folder: Path, values: dict[str, Any]) -> Iterator["subprocess.Po
 @needs_prometheus
 def test_a_prometheus_that_scrapes_a_run_answers_the_usual_queries(tmp_path: Path, small_run: Any) -> None:
     directory = str(tmp_path / "run")
-    values = small_run(directory, telemetry={"recorders": ["prometheus"], "diagnose_every_steps": 1})
+    # It learns nothing, so that no term is at rest, however many steps it has made when Prometheus is asked.
+    values = small_run(
+        directory, telemetry={"recorders": ["prometheus"], "diagnose_every_steps": 1},
+        optimizer={"learning_rate": 1e-12},
+    )  # fmt: skip
     with prometheus(tmp_path, directory) as ask, endless_run(tmp_path, values) as run:
         deadline = time.monotonic() + DEADLINE_SECONDS
         # Two scrapes at least: a rate needs them.
