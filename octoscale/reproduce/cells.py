@@ -29,7 +29,7 @@ class Cell:
         settings: what it changes in the configuration that was given, by key.
         config: the run, with a directory of its own.
         benchmarks: its network is evaluated on the pairs of `evaluate.benchmarks` too.
-        before: so is the network that it starts from.
+        before: so is the network that it starts from, which is that of all cells.
     """
 
     name: str
@@ -133,7 +133,8 @@ def figure4_cells(
             length["micro_batch_size"] = batch
         for margin in chosen:
             settings = {"loss.margin": margin, "global_batch_size": batch, **length}
-            cells.append(_cell(base, directory, f"margin-{shown(margin)}-batch-{batch}", settings))
+            name = f"margin-{shown(margin)}-batch-{batch}"
+            cells.append(_cell(base, directory, name, settings, before=not cells))
     return tuple(cells)
 
 
@@ -170,6 +171,8 @@ def _cell(
     place = f"{directory.rstrip('/')}/{name}"
     values = base.model_dump(mode="json")
     values["directory"] = place
+    # All cells start from the same network: it is evaluated once.
+    values["evaluate"]["at_start"] = before
     # One place of all runs is one place for each of them.
     for block, key in (("checkpoint", "url"), ("telemetry", "folder")):
         if values[block][key] is not None:
