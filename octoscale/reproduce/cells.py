@@ -126,7 +126,7 @@ def figure4_cells(
         raise OctoscaleError("--equal-steps takes a run whose length is in steps, and this one's is in epochs")
     suitable = margin_of(base.loss)
     chosen = sorted(set(margins)) or [float(f"{factor * suitable:.3g}") for factor in MARGIN_FACTORS]
-    cells = []
+    cells: list[Cell] = []
     for batch in sorted(set(batch_sizes)) or BATCH_SIZES:
         length = {} if equal_steps else _same_images_seen(base, batch)
         if base.micro_batch_size is not None and base.micro_batch_size > batch:
