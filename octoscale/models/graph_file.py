@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def read_graph(path: str | Path) -> GraphFile:
     """The network in a file.
 
     Raises:
-        OctoscaleError: no such file, it is no graph, a torch.export archive with more than plain tensors in it, or the
-            library that runs it is not installed.
+        OctoscaleError: no such file, it is no graph, a torch.export archive with more than plain tensors in it, weights
+            of another precision than fp32, or the library that runs it is not installed.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -91,8 +92,20 @@ def read_graph(path: str | Path) -> GraphFile:
     except Exception as error:  # onnxruntime's and TorchScript's own kinds have no common base
         first = first_line(error)
         raise OctoscaleError(f"{path} is not a readable {path.suffix} graph ({first}); export it again") from error
+    _check_precision(backbone, path)
     written = card.read_card(text, source=str(path)) if text else None
     return GraphFile(backbone, written, written.image_size if written is not None else image_size)
+
+
+def _check_precision(backbone: nn.Module, path: Path) -> None:
+    """Refuse what would fail at its first image, fp32, with an error of PyTorch's own."""
+    for name, tensor in chain(backbone.named_parameters(), backbone.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise OctoscaleError(
+                f"{path}: {name.removeprefix('graph.')} is {dtype}; a network is read in float32, and computes in "
+                "less by `precision`: export it again after network.float()"
+            )
 
 
 def _read_torchscript(path: Path) -> tuple[nn.Module, str, int | None]:

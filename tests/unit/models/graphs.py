@@ -20,7 +20,7 @@ class Small(nn.Module):
 
 def write_graph(network: nn.Module, path: Path) -> Path:
     """TorchScript or torch.export, as the suffix says; of 32×32 px images, any number of them."""
-    images = torch.randn(2, 3, 32, 32)
+    images = torch.randn(2, 3, 32, 32, dtype=next(network.parameters()).dtype)
     if path.suffix == ".pt":
         torch.jit.save(torch.jit.trace(network, images), path)
     else:

@@ -66,6 +66,12 @@ def test_images_of_another_size_than_the_graph_was_exported_for_are_named(tmp_pa
         network(torch.zeros(1, 3, 40, 32, dtype=torch.uint8))
 
 
+def test_a_graph_in_half_precision_is_refused_with_what_to_do(suffix: str, tmp_path: Path) -> None:
+    path = write_graph(Small().eval().half(), tmp_path / f"small{suffix}")
+    with pytest.raises(OctoscaleError, match=r"layers\.0\.weight is float16; .* export it again after network\.float"):
+        load(str(path))
+
+
 def test_a_state_dict_given_as_a_network_is_told_where_it_belongs(tmp_path: Path) -> None:
     torch.save(Small().state_dict(), tmp_path / "weights.pt")
     with pytest.raises(OctoscaleError, match=r"not a TorchScript graph; .*model\.weights"):
