@@ -16,7 +16,6 @@ RECIPES: dict[str, list[str]] = {
     "tied-7-twice-1e-3": [*_TIED, "degrade.resolutions=[7, 7, 14, 28]"],
     "tied-semihard-1e-3": [*_TIED, "loss.negatives=semihard"],
     "tied-positive-aware-1e-3": [*_TIED, "loss.negatives=positive_aware(0.95)"],
-    "tied-margin-0.6-1e-3": ["loss.metric=cosine", "loss.margin=0.6", *_TIED[2:]],
     "tied-seed-1-1e-3": [*_TIED, "seed=1"],
     # The same learning rate at a larger batch, whose hardest negatives are harder.
     "batch-256-3e-4": [
