@@ -87,7 +87,10 @@ def read_roles(path: str, storage: StorageConfig = DEFAULT) -> Gallery:
     rows: list[_Row] = []
     for number, line in enumerate(read_lines(path, storage), start=1):
         where = f"line {number} of {path}"
-        *names, role = fields_of(line, where) or [""]
+        fields = fields_of(line, where)
+        if not fields:
+            continue
+        *names, role = fields
         match [*names, role.lower()]:
             case [image, identity, ("gallery" | "probe") as role] if image and identity:
                 rows.append(_Row(without_suffix(image), identity, role, where))

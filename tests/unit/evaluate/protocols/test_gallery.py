@@ -62,7 +62,7 @@ def roles(folder: Path, text: str) -> Gallery:
 
 def test_a_table_says_who_is_what(tmp_path: Path) -> None:
     sets = roles(
-        tmp_path, "image,identity,role\na/1.jpg,Ada,gallery\nx.jpg,,distractor\na/2.jpg,Ada,probe\nb.jpg,Bo,probe\n"
+        tmp_path, "image,identity,role\na/1.jpg,Ada,gallery\n\nx.jpg,,distractor\na/2.jpg,Ada,probe\nb.jpg,Bo,probe\n"
     )
 
     assert sets.images == ("a/1", "x", "a/2", "b")
