@@ -63,6 +63,7 @@ def wait_for_a_commit(following: "subprocess.Popen[str]", directory: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_job_that_lacks_its_secret_ends_at_once_and_a_stranger_is_refused(tmp_path: Path, small_run: Any) -> None:
     file = write(tmp_path, small_run(tmp_path / "out"))
     with ray_cluster([]) as head:
