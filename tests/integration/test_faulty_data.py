@@ -188,15 +188,16 @@ def test_a_resident_run_reads_every_shard_once_in_two_epochs(
 ) -> None:
     proxy = fault_proxy()
     before = downloaded_bytes()
+    config = config_of(small_run, tmp_path, remote.url, proxy.url, timeout_seconds=NO_TIMEOUT_SECONDS)
 
-    batches_of(config_of(small_run, tmp_path, remote.url, proxy.url), steps=100)
+    batches_of(config, steps=100)
 
     # Bytes that arrived, not requests: even a server without faults breaks a connection now and then.
     read = downloaded_bytes() - before
     index = sum(path.stat().st_size for path in (packed.directory / "index").iterdir())
     assert read - index == sum(shard.size_bytes for shard in packed.manifest.shards)
     requests, shard_requests = proxy.requests, proxy.count("GET", SHARD)
-    batches_of(config_of(small_run, tmp_path, remote.url, proxy.url), steps=10)
+    batches_of(config, steps=10)
     assert proxy.count("GET", SHARD) == shard_requests
     assert proxy.requests - requests <= 3  # the manifest
 

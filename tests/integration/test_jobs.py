@@ -56,7 +56,7 @@ def steps(directory: Path) -> list[int]:
 
 def wait_for_a_commit(following: "subprocess.Popen[str]", directory: Path) -> None:
     deadline = time.monotonic() + 300
-    while not list((directory / "checkpoints/commits").glob("*")):
+    while not list((directory / "checkpoints/commits").glob("*.json")):
         assert following.poll() is None, following.communicate()
         assert time.monotonic() < deadline, "no commit in 300 s"
         time.sleep(0.1)

@@ -19,7 +19,6 @@ from octoscale.journal import read_journal
 from tests.conftest import SmallRun
 from tests.integration.ray_cluster import ray_cluster
 
-
 # Some seconds on a quick machine: a run is stopped or killed after its second step, as soon as that is seen.
 STEPS = 300
 
@@ -54,7 +53,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, list[dict[str, Any]], 
 
 def wait_for_a_commit(process: "subprocess.Popen[str]", run: Path) -> None:
     deadline = time.monotonic() + 240
-    while not list((run / "checkpoints/commits").glob("*")):
+    while not list((run / "checkpoints/commits").glob("*.json")):
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
             pytest.fail(f"no commit: {process.communicate()}")
