@@ -189,7 +189,7 @@ class Lab:
         """The rank that holds before its step: its process."""
         file = self.folder / "held"
         # It is there before it has its content.
-        self.wait(lambda: file.exists() and file.read_text() != "", 180, self.told, process)
+        self.wait(lambda: file.exists() and file.read_text() != "", 240, self.told, process)
         return int(file.read_text())
 
     def release(self) -> None:
@@ -212,7 +212,7 @@ class Lab:
     def wait_for_step(self, step: int, process: "subprocess.Popen[str]") -> None:
         self.wait(lambda: any(line.step >= step for line in self.trace()), 180, self.told, process)
 
-    def finish(self, process: "subprocess.Popen[str]", *, code: int = 0, seconds: float = 240) -> str:
+    def finish(self, process: "subprocess.Popen[str]", *, code: int = 0, seconds: float = 360) -> str:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
