@@ -34,7 +34,7 @@ class Results:
 
     @property
     def baseline(self) -> Evaluation | None:
-        """The evaluation before the first step, also after a resume."""
+        """The evaluation before the first step, also after a resume; None: there was none."""
         if self._verification is None or not self._store.exists(_name(0)):
             return None
         text = self._store.read(_name(0)).decode(errors="replace")
@@ -58,6 +58,11 @@ class Results:
             self._store.write(_name(step), evaluation.to_json().encode())
         self._last = evaluation
         return next(iter(means.values()))
+
+    def evaluate_at_start(self, network: FaceNetwork) -> None:
+        """Evaluate before the first step, unless the configuration says not to."""
+        if self._config is not None and self._config.at_start:
+            self.evaluate(network, 0)
 
     def evaluate_if_due(self, network: FaceNetwork, step: int, *, ends: bool) -> float | None:
         """Evaluate every so many steps, and at the end."""

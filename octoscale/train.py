@@ -125,7 +125,7 @@ def train(
         stack.callback(heart.stop)
         results = Results(store, config.evaluate, world, measured)
         if position.step == 0:
-            results.evaluate(network, step=0)
+            results.evaluate_at_start(network)
 
         pace = Pace(global_batch_size=config.global_batch_size, steps=geometry.steps or 0)
         journal = Journal(store, measured, pace, tell, log_every_steps=config.telemetry.log_every_steps)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 from typing import Protocol
@@ -155,7 +156,9 @@ class Fetcher:
                 self._error = error
                 self._closed = True
                 # The other ranks are to end too: this one may be waiting for them.
-                self._lock_path.write_text(str(error))
+                with suppress(OSError):
+                    # On a disk that is full they learn that it has ended, not why.
+                    self._lock_path.write_text(str(error))
                 flock(self._alive, LOCK_UN)
 
     def _take_plans(self) -> None:

@@ -289,7 +289,7 @@ class Store:
     ) -> Iterator[Operation]:
         """An operation with its deadline; its failures become one sentence for the user."""
         where, config = redacted(self._where(name)), self.config
-        with told(action or _ACTIONS.get(kind, kind), where, is_local=self.is_local):
+        with told(action or _ACTIONS.get(kind, kind), where, config):
             yield Operation(kind, where, config.deadline_seconds, config.timeout_seconds, stop=stop)
 
 

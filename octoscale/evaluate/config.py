@@ -143,7 +143,9 @@ class EvaluateConfig(DataSet):
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("cross", "same")
     # Each image is embedded as it is and mirrored, and the embeddings are added.
     flip: bool = False
-    # None: only before and after the training.
+    # Also before the first step. Not where what the run starts from is known, as from another run's start.
+    at_start: bool = True
+    # None: not during the training. After it always.
     every_steps: PositiveInt | None = None
     # Images per forward pass; it does not change the result.
     batch_size: PositiveInt = 128

@@ -43,7 +43,8 @@ _CENTRES = {
 _LABEL = np.array((0.88, 0.26))  # width and height, in image widths
 _INK = "#22262b"
 _SOFT = "#6b7280"
-_DASHES = (0, (3, 1.5))
+# Short enough that an arrow between neighbours has two.
+_DASHES = (0, (1.6, 0.9))
 
 
 @dataclass(frozen=True)
@@ -144,17 +145,25 @@ def _line(axes: Any, start: str, end: str, color: str, text: str, *, pulls: bool
     for image, towards in ((a, 1), (b, -1)):
         ends = image + towards * 0.56 * direction, middle - towards * gap * direction
         tail, head = ends if pulls else ends[::-1]
-        arrow = FancyArrowPatch(
-            tail, head, arrowstyle="-|>", mutation_scale=20, shrinkA=0, shrinkB=0, color=color, linewidth=2.6,
-            linestyle="solid" if pulls else _DASHES, zorder=2,
-        )  # fmt: skip
-        axes.add_patch(arrow)
+        _arrow(axes, tail, head, color, "solid" if pulls else _DASHES)
     box = FancyBboxPatch(
         middle - _LABEL / 2, _LABEL[0], _LABEL[1], boxstyle="round,pad=0,rounding_size=0.06", facecolor="white",
         edgecolor=color, linewidth=1.2, zorder=5,
     )  # fmt: skip
     axes.add_patch(box)
     axes.text(*middle, text, ha="center", va="center_baseline", fontsize=11.5, fontweight="bold", color=color, zorder=6)
+
+
+def _arrow(axes: Any, tail: Any, head: Any, color: str, linestyle: Any) -> None:
+    """A shaft in the line style, and a head, which dashes would fray."""
+    length = np.linalg.norm(head - tail)
+    base, point = (head + (tail - head) * back / length for back in (0.14, 0.01))
+    axes.plot(*zip(tail, base, strict=True), color=color, linewidth=2.6, linestyle=linestyle, zorder=2)
+    axes.add_patch(
+        FancyArrowPatch(
+            point, head, arrowstyle="-|>", mutation_scale=20, shrinkA=0, shrinkB=0, color=color, linewidth=2.6, zorder=2
+        )
+    )
 
 
 def _legend(axes: Any) -> None:

@@ -29,7 +29,7 @@ class Cell:
         settings: what it changes in the configuration that was given, by key.
         config: the run, with a directory of its own.
         benchmarks: its network is evaluated on the pairs of `evaluate.benchmarks` too.
-        before: so is the network that it starts from.
+        before: so is the network that it starts from, which is that of all cells.
     """
 
     name: str
@@ -126,14 +126,15 @@ def figure4_cells(
         raise OctoscaleError("--equal-steps takes a run whose length is in steps, and this one's is in epochs")
     suitable = margin_of(base.loss)
     chosen = sorted(set(margins)) or [float(f"{factor * suitable:.3g}") for factor in MARGIN_FACTORS]
-    cells = []
+    cells: list[Cell] = []
     for batch in sorted(set(batch_sizes)) or BATCH_SIZES:
         length = {} if equal_steps else _same_images_seen(base, batch)
         if base.micro_batch_size is not None and base.micro_batch_size > batch:
             length["micro_batch_size"] = batch
         for margin in chosen:
             settings = {"loss.margin": margin, "global_batch_size": batch, **length}
-            cells.append(_cell(base, directory, f"margin-{shown(margin)}-batch-{batch}", settings))
+            name = f"margin-{shown(margin)}-batch-{batch}"
+            cells.append(_cell(base, directory, name, settings, before=not cells))
     return tuple(cells)
 
 
@@ -170,6 +171,8 @@ def _cell(
     place = f"{directory.rstrip('/')}/{name}"
     values = base.model_dump(mode="json")
     values["directory"] = place
+    # All cells start from the same network: it is evaluated once.
+    values["evaluate"]["at_start"] = before
     # One place of all runs is one place for each of them.
     for block, key in (("checkpoint", "url"), ("telemetry", "folder")):
         if values[block][key] is not None:

@@ -20,7 +20,8 @@ Status = Literal["missing", "unfinished", "finished"]
 _HOW = frozenset(
     {
         "directory", "storage", "checkpoint", "resilience", "telemetry",
-        "data.cache_dir", "data.cache_bytes", "data.workers", "evaluate.batch_size", "evaluate.every_steps",
+        "data.cache_dir", "data.cache_bytes", "data.workers", "evaluate.batch_size", "evaluate.at_start",
+        "evaluate.every_steps",
     }
 )  # fmt: skip
 # Left open, these are what the weights say; the run has written that down.

@@ -38,10 +38,8 @@ from tests.integration.fault_proxy import (
 PART_BYTES = 2**16
 CONTENT = np.random.default_rng(0).bytes(4 * PART_BYTES + 2000)
 TIMEOUT_SECONDS = 0.5
-# Where nothing is silent: a busy machine's slow answers are no fault that is tried again.
-NO_TIMEOUT_SECONDS = 15.0
-# For a busy machine, in which a client may have to be opened first; what has no end goes on for longer.
-BUSY_SECONDS = 30.0
+# Much for a busy machine, little beside the default deadline.
+SOON_SECONDS = 15.0
 # 502 comes from load balancers; 400 is how AWS itself answers an expired token.
 BAD_GATEWAY = Answer(502, "BadGateway")
 EXPIRED_AT_AWS = Answer(400, "ExpiredToken")
@@ -55,7 +53,7 @@ class Meet:
         self.proxy = FaultProxy()
 
     def __call__(
-        self, *rules: Rule, seed: int = 0, deadline_seconds: float = 20.0, timeout_seconds: float = TIMEOUT_SECONDS
+        self, *rules: Rule, seed: int = 0, timeout_seconds: float = TIMEOUT_SECONDS, deadline_seconds: float = 20.0
     ) -> Store:
         self.proxy = self._start(*rules, seed=seed)
         config = {
@@ -128,7 +126,7 @@ def test_every_operation_outlives_a_passing_fault(meet: Meet, fault: Fault, tmp_
 
 
 def test_an_exclusive_write_whose_answer_was_lost_succeeds(meet: Meet) -> None:
-    store = meet(Rule(Reset(after_the_work=True), "PUT", nth=[1]), timeout_seconds=NO_TIMEOUT_SECONDS)
+    store = meet(Rule(Reset(after_the_work=True), "PUT", nth=[1]), timeout_seconds=20.0)
 
     store.write("claim", b"mine", exclusive=True)
 
@@ -148,7 +146,7 @@ def test_an_exclusive_write_that_lost_to_another_is_refused_after_a_fault_too(me
 
 @pytest.mark.parametrize("fault", [MISSING, FORBIDDEN])
 def test_an_answer_for_good_is_not_asked_for_twice(meet: Meet, fault: Answer) -> None:
-    store = meet(Rule(fault, "GET", "small"), timeout_seconds=NO_TIMEOUT_SECONDS)
+    store = meet(Rule(fault, "GET", "small"), timeout_seconds=20.0)
 
     with pytest.raises(OctoscaleError, match=r"cannot read s3://.*/small: (there is no such|permission denied)"):
         store.read("small")
@@ -164,13 +162,13 @@ def test_a_lasting_fault_ends_by_the_deadline_and_leaves_no_file(meet: Meet, fau
     with pytest.raises(OctoscaleError, match=r"cannot read s3://.*/big: .*; check the credentials, the network"):
         store.download("big", tmp_path / "big")
 
-    assert time.monotonic() - began < 1.0 + TIMEOUT_SECONDS + BUSY_SECONDS
+    assert time.monotonic() - began < SOON_SECONDS
     assert not (tmp_path / "big").exists()
 
 
 @pytest.mark.parametrize("fault", [EXPIRED_TOKEN])
 def test_credentials_that_stay_expired_are_told_after_a_few_tries(meet: Meet, fault: Answer) -> None:
-    store = meet(Rule(fault), timeout_seconds=NO_TIMEOUT_SECONDS)
+    store = meet(Rule(fault), timeout_seconds=20.0)
 
     with pytest.raises(OctoscaleError, match=r"the credentials have expired .*; renew them"):
         store.read("small")
@@ -184,7 +182,7 @@ def test_renewed_credentials_are_picked_up(meet: Meet, monkeypatch: pytest.Monke
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
     path.write_text("[default]\naws_access_key_id = OLDKEY\naws_secret_access_key = old\n")
-    store = meet(Rule(EXPIRED_AT_AWS, "GET", "big", key_id="OLDKEY"), timeout_seconds=NO_TIMEOUT_SECONDS)
+    store = meet(Rule(EXPIRED_AT_AWS, "GET", "big", key_id="OLDKEY"), timeout_seconds=20.0)
     assert store.read("small") == b"0123456789"
     path.write_text("[default]\naws_access_key_id = NEWKEY\naws_secret_access_key = new\n")
 
@@ -216,7 +214,7 @@ def test_no_message_and_no_log_holds_a_secret(
 
 
 def test_an_object_replaced_while_it_is_read_is_told(meet: Meet, tmp_path: Path) -> None:
-    store = meet(timeout_seconds=NO_TIMEOUT_SECONDS)
+    store = meet(timeout_seconds=20.0)
 
     class Replacing(list[Request]):
         """When the second part is asked for, and before it is."""
@@ -240,7 +238,7 @@ def test_an_object_deleted_while_it_is_read_is_told(meet: Meet, tmp_path: Path) 
 
 
 def test_flipped_bytes_pass_for_the_callers_checksums_to_find(meet: Meet) -> None:
-    found = meet(Rule(Flip(5), "GET", "big", nth=[2])).read("big")
+    found = meet(Rule(Flip(5), "GET", "big", nth=[2]), timeout_seconds=20.0).read("big")
 
     assert len(found) == len(CONTENT)
     assert sum(one != other for one, other in zip(found, CONTENT, strict=True)) == 1
@@ -281,20 +279,18 @@ def test_a_long_transfer_outlives_its_deadline(meet: Meet, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_requests_of_one_try_share_what_is_left(meet: Meet, method: str) -> None:
-    store = meet(Rule(Stall(), method, "none"), deadline_seconds=1.0)
-    # The client is open.
-    assert store.size("small") == 10
+def test_looking_for_an_object_ends_by_the_deadline(meet: Meet, method: str) -> None:
+    store = meet(Rule(Stall(), method), deadline_seconds=1.0)
     began = time.monotonic()
 
     with pytest.raises(OctoscaleError):
         store.exists("none")
 
-    assert time.monotonic() - began < 1.0 + TIMEOUT_SECONDS + 5.0
+    assert time.monotonic() - began < SOON_SECONDS
 
 
 def test_a_transfer_that_is_given_up_ends_soon_and_leaves_nothing(meet: Meet, tmp_path: Path) -> None:
-    store = meet(Rule(SLOW_DOWN, "GET", "big", nth=range(3, 10_000)), deadline_seconds=120.0)
+    store = meet(Rule(SLOW_DOWN, "GET", "big", nth=range(3, 10_000)), deadline_seconds=60.0)
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     began = time.monotonic()
@@ -304,7 +300,7 @@ def test_a_transfer_that_is_given_up_ends_soon_and_leaves_nothing(meet: Meet, tm
     with pytest.raises(OctoscaleError, match=r"/big was given up$"):
         store.read_ranges("big", [(0, 10), (20, 30)], stop=stop)
 
-    assert time.monotonic() - began < 0.5 + TIMEOUT_SECONDS + BUSY_SECONDS
+    assert time.monotonic() - began < SOON_SECONDS
     assert not (tmp_path / "big").exists()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("octoscale-storage")]
 
@@ -318,7 +314,7 @@ def test_each_page_of_a_listing_is_tried_by_itself(meet: Meet, monkeypatch: pyte
         return await request(self, method, path, **pages | arguments)
 
     monkeypatch.setattr(S3Objects, "_request", in_twos)
-    store = meet(Rule(SLOW_DOWN, "GET", "list-type", nth=[2, 4, 5]), timeout_seconds=NO_TIMEOUT_SECONDS)
+    store = meet(Rule(SLOW_DOWN, "GET", "list-type", nth=[2, 4, 5]), timeout_seconds=20.0)
     for number in range(5):
         store.write(f"folder/{number}", b"")
     before = counters.snapshot()

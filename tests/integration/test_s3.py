@@ -215,8 +215,19 @@ def test_an_unreachable_endpoint_is_a_clear_error(s3_server: str, backend: str) 
         {"backend": backend, "endpoint_url": "http://127.0.0.1:9", "timeout_seconds": 0.5, "deadline_seconds": 0.5}
     )
 
-    with pytest.raises(OctoscaleError, match="check the credentials, the network and AWS_ENDPOINT_URL"):
+    with pytest.raises(
+        OctoscaleError, match=r"check the credentials, the network and endpoint_url, http://127\.0\.0\.1:9$"
+    ):
         Store("s3://bucket", config).read("name")
+
+
+def test_an_unreachable_endpoint_of_the_environment_is_named(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    forget_clients()
+    limits = {"timeout_seconds": 0.5, "deadline_seconds": 0.5}
+
+    with pytest.raises(OctoscaleError, match=r"check the credentials, the network and AWS_ENDPOINT_URL$"):
+        Store(s3_store.url, s3_store.config.model_copy(update=limits)).read("name")
 
 
 @pytest.mark.parametrize(

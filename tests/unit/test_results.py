@@ -90,6 +90,17 @@ def test_it_is_evaluated_every_so_many_steps_and_at_the_end(
     assert (results.evaluate_if_due(network, step, ends=ends) is not None) == due
 
 
+@pytest.mark.parametrize("at_start", [True, False])
+def test_the_start_is_evaluated_unless_it_is_known(
+    tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork, at_start: bool
+) -> None:
+    results = results_in(tmp_path, {**settings, "resolutions": [7], "at_start": at_start}, measured)
+
+    results.evaluate_at_start(network)
+
+    assert (results.baseline is not None) == at_start
+
+
 def test_the_end_writes_weights_and_pictures_without_a_second_evaluation(
     tmp_path: Path, settings: dict[str, Any], measured: Measured, network: FaceNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:

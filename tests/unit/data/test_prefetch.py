@@ -1,5 +1,6 @@
 """Two ranks of a node: one fetches for both."""
 
+import errno
 import multiprocessing
 import threading
 import time
@@ -254,3 +255,21 @@ def test_of_errors_at_once_one_is_told_to_all_ranks_and_stays(
     with pytest.raises(OctoscaleError, match=written[0]):
         arrivals.wait_for(plan[0], lambda: False)
     assert str(told.value).endswith(written[0])
+
+
+def test_the_other_ranks_meet_an_error_that_cannot_be_written_down_too(
+    remote: Store, packed: Index, plan: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataSet.open(remote.url, tmp_path / "cache")
+    remote.delete(packed.manifest.shards[packed.shard_ids[plan[0, 0]]].name)
+    arrivals, follower = arrivals_of(data, 0), arrivals_of(data, 1)
+    monkeypatch.setattr(Path, "write_text", full)
+    arrivals.plan(plan, 0)
+
+    with pytest.raises(OctoscaleError, match="the process that fetches shards for this node has ended"):
+        follower.wait_for(plan[0], lambda: False)
+    arrivals.close()
+
+
+def full(path: Path, text: str) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from octoscale.data.objects import remaining
 from octoscale.data.storage import Store
 from octoscale.errors import OctoscaleError
 
@@ -149,3 +150,14 @@ def test_an_unknown_scheme_is_refused() -> None:
 def test_a_missing_package_says_what_to_install() -> None:
     with pytest.raises(OctoscaleError, match=r"pip install octoscale\[s3\]"):
         Store("s3://bucket").read("name")
+
+
+def test_the_requests_of_one_try_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("octoscale.data.objects.time.monotonic", lambda: now)
+    left = remaining(3.0)
+
+    now = 102.0
+    assert left() == 1.0
+    now = 104.0
+    assert left() == 0.0

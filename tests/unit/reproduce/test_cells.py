@@ -47,7 +47,10 @@ def test_a_margin_given_for_the_configured_metric_counts_for_the_terms_too() -> 
 
 
 def test_a_run_has_places_of_its_own_and_is_else_as_configured() -> None:
-    base = base_config(seed=3, checkpoint={"url": "s3://bucket/commits/"}, telemetry={"folder": "metrics"})
+    base = base_config(
+        seed=3, checkpoint={"url": "s3://bucket/commits/"}, telemetry={"folder": "metrics"},
+        evaluate={"at_start": False},
+    )  # fmt: skip
     cell = table4_cells(base, "s3://bucket/table4/", {})[0][1]
 
     assert cell.config.directory == "s3://bucket/table4/hhh"
@@ -55,6 +58,15 @@ def test_a_run_has_places_of_its_own_and_is_else_as_configured() -> None:
     assert cell.settings == {"loss.terms": ["hhh"]}
     same = {"directory": "unused", "loss": base.loss, "checkpoint": base.checkpoint, "telemetry": base.telemetry}
     assert cell.config.model_copy(update=same) == base
+
+
+def test_the_network_that_all_runs_start_from_is_evaluated_by_the_first_alone() -> None:
+    base = base_config(evaluate={"at_start": False})
+    whole = before_and_after_cell(base, "out")
+    for first, *others in (table4_cells(base, "out", {})[0], figure4_cells(base, "out", (), ()), [whole]):
+        assert first.config.evaluate is not None
+        assert first.config.evaluate.at_start
+        assert not any(cell.config.evaluate.at_start for cell in others if cell.config.evaluate)
 
 
 def test_only_the_first_run_of_table_4_evaluates_benchmarks_before_it() -> None:

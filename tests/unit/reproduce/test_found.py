@@ -85,6 +85,7 @@ def test_another_run_in_the_directory_is_refused_with_the_difference(sweep_folde
         {"resilience": {"workers": "4"}}, {"checkpoint": {"every_steps": 7}}, {"telemetry": {"recorders": []}},
         {"storage": {"connections": 3}}, {"data": {"workers": 2}}, {"data": {"cache_dir": "/elsewhere"}},
         {"evaluate": {"batch_size": 7}}, {"evaluate": {"every_steps": 7}},
+        {"evaluate": {"at_start": False}},
     ],
     ids=str,
 )  # fmt: skip

@@ -3,22 +3,21 @@
 _COSINE = ["loss.metric=cosine", "loss.margin=0.3"]
 _EUCLIDEAN = ["loss.metric=euclidean", "loss.margin=25"]
 _FAST = "optimizer.learning_rate=1e-3"
+_TIED = [*_COSINE, _FAST, "distillation.high=5", "distillation.low=5"]
 
 RECIPES: dict[str, list[str]] = {
     "paper": [*_EUCLIDEAN, "optimizer.learning_rate=1e-4"],
     "cosine-1e-4": [*_COSINE, "optimizer.learning_rate=1e-4"],
     "cosine-3e-4": [*_COSINE, "optimizer.learning_rate=3e-4"],
     "cosine-1e-3": [*_COSINE, _FAST],
-    "tied-1e-3": [*_COSINE, _FAST, "distillation.high=5", "distillation.low=5"],
+    "tied-1e-3": _TIED,
     "tied-2-1e-3": [*_COSINE, _FAST, "distillation.high=2", "distillation.low=2"],
     "tied-high-1e-3": [*_COSINE, _FAST, "distillation.high=5"],
-    "tied-7-twice-1e-3": [
-        *_COSINE,
-        _FAST,
-        "distillation.high=5",
-        "distillation.low=5",
-        "degrade.resolutions=[7, 7, 14, 28]",
-    ],
+    "tied-7-twice-1e-3": [*_TIED, "degrade.resolutions=[7, 7, 14, 28]"],
+    "tied-semihard-1e-3": [*_TIED, "loss.negatives=semihard"],
+    "tied-positive-aware-1e-3": [*_TIED, "loss.negatives=positive_aware(0.95)"],
+    "tied-margin-0.6-1e-3": ["loss.metric=cosine", "loss.margin=0.6", *_TIED[2:]],
+    "tied-seed-1-1e-3": [*_TIED, "seed=1"],
     # The same learning rate at a larger batch, whose hardest negatives are harder.
     "batch-256-3e-4": [
         *_COSINE,
