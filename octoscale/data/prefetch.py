@@ -149,13 +149,17 @@ class Fetcher:
                     raise OctoscaleError(self._cache.too_small(now, now + self._ahead))
                 self._stand_by()
         except BaseException as error:
-            self._error = error
-            self._closed = True
-            # The other ranks are to end too: this one may be waiting for them.
-            with suppress(OSError):
-                # On a disk that is full they learn that it has ended, not why.
-                self._lock_path.write_text(str(error))
-            flock(self._alive, LOCK_UN)
+            with self._changed:
+                # What another thread has told is being read: the file must not be empty again for a moment.
+                if self._error is not None:
+                    return
+                self._error = error
+                self._closed = True
+                # The other ranks are to end too: this one may be waiting for them.
+                with suppress(OSError):
+                    # On a disk that is full they learn that it has ended, not why.
+                    self._lock_path.write_text(str(error))
+                flock(self._alive, LOCK_UN)
 
     def _take_plans(self) -> None:
         """Turn the plans that have come around; the loader, which brings them, does not wait for it."""

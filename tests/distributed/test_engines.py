@@ -136,7 +136,7 @@ def step_of(engine: Engine, case: Case, world: World, epoch: int = EPOCH) -> Ste
 
 def gradients_of_every_case(world: World) -> list[dict[str, Any]]:
     found = []
-    with connected(world, timeout_seconds=60, alone_too=True):
+    with connected(world, timeout_seconds=170, alone_too=True):
         for case in CASES:
             engine, network = engine_of(case, world, {"name": "sgd", "momentum": 0})
             watched = Watched(engine, network, partitioned=case.stage is not None)
@@ -211,7 +211,7 @@ def trained(
     world: World, states: list[list[State]], first: int, steps: int
 ) -> list[list[tuple[State | None, State, list[StepResult]]]]:
     """For each optimizer and engine: what it was loaded with, as it tells it again; its state at the end; the steps."""
-    with connected(world, timeout_seconds=60, alone_too=True):
+    with connected(world, timeout_seconds=170, alone_too=True):
         return [
             [
                 trained_by(case, world, optimizer, states[row][column] if states else None, first, steps)

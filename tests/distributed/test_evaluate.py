@@ -22,7 +22,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.
 def evaluate(launcher: tuple[str, ...], config: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *launcher, "-m", "octoscale.cli", "evaluate", str(config), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback()}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=140, env=environment)
 
 
 def configuration(small_run: SmallRun, faces: Path, folder: Path, **changes: Any) -> Path:

@@ -126,7 +126,7 @@ def test_torchrun_trains_on_two_ranks(tmp_path: Path, small_run: Any) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
                "--nproc-per-node", "2", "-m", "octoscale.cli", "train", str(file)]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": loopback()}
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "2 ranks × 8" in finished.stderr
     assert [line.step for line in read_journal(Store(str(tmp_path / "out")))] == [1, 2, 3, 4]

@@ -104,7 +104,7 @@ def test_sigterm_to_torchrun_commits_and_the_run_goes_on(tmp_path: Path, small_r
         while "step 3 " not in (line := process.stderr.readline()):
             assert line or process.poll() is None, "the run ended before its third step"
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=120)
     finally:
         process.kill()
     # torchrun's own end is a failure to it; what counts is that the ranks committed together, once.

@@ -26,7 +26,7 @@ _OPTIONS = (
 # The browser reads descriptor 3 and writes descriptor 4.
 _START = "import os, sys; read, write = map(int, sys.argv[1:3]); os.dup2(read, 3); os.dup2(write, 4); "
 _START += "os.execv(sys.argv[3], sys.argv[3:])"
-_TIMEOUT_SECONDS = 30.0
+_TIMEOUT_SECONDS = 120.0
 
 
 class Browser:

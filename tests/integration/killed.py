@@ -35,7 +35,7 @@ def kill_at(is_it: Callable[[int, str, str], bool], *, after: bool) -> None:
         wrap(kind)
 
 
-def in_process(function: Callable[..., None], *arguments: Any, timeout_seconds: float = 60) -> int:
+def in_process(function: Callable[..., None], *arguments: Any, timeout_seconds: float = 180) -> int:
     """``function(*arguments)``, a module's own, in a process of its own; its exit code, -9 when it was killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["octoscale.train", __name__, function.__module__])

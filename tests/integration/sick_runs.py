@@ -66,7 +66,7 @@ class Run:
         assert pid is not None
         os.kill(pid, signum)
 
-    def wait(self, timeout_seconds: float = 60) -> None:
+    def wait(self, timeout_seconds: float = 120) -> None:
         """Until all ranks have ended, whatever the way."""
         for process in self.ranks:
             process.join(timeout_seconds)

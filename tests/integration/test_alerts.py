@@ -21,7 +21,7 @@ from octoscale.data.pack import pack
 from tests.conftest import small_run_values
 from tests.integration.conftest import put_object
 from tests.integration.fault_proxy import FORBIDDEN, SLOW_DOWN, Rule, faulty
-from tests.integration.monitoring import RULES, Ask, fired, needs_prometheus, prometheus, wait_for
+from tests.integration.monitoring import DEADLINE_SECONDS, RULES, Ask, fired, needs_prometheus, prometheus, wait_for
 from tests.integration.sick_runs import Run, running
 
 pytestmark = needs_prometheus
@@ -90,7 +90,7 @@ def spoil_newest_commit(directory: Path) -> None:
 
 def committed(directory: Path, run: Run, more_than: int = 0) -> None:
     """Until the run in `directory` has made a commit after step `more_than`."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_SECONDS
     commits = directory / "checkpoints/commits"
     while not any(int(path.name.split("-")[0]) > more_than for path in commits.glob("*.json")):
         assert run.alive, run.log
@@ -204,8 +204,7 @@ def test_a_run_that_is_killed_is_dead_and_lives_again(packed_faces: Path, tmp_pa
     with prometheus(tmp_path, tmp_path / "run", factor=FACTOR) as ask:
         run = Run(values)
         with running(run):
-            wait_for(ask, "octoscale_steps_total > 5", lambda: run.alive)
-            assert not ask(dead)
+            wait_for(ask, f"octoscale_steps_total > 5 unless on () {dead}", lambda: run.alive)
         ((labels, _),) = wait_for(ask, dead)
         assert labels["run"] == str(tmp_path / "run")
         again = Run(values)

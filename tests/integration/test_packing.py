@@ -97,7 +97,7 @@ from octoscale.cli import main
 
 def wait(*_):
     print("writing", flush=True)
-    time.sleep(60)
+    time.sleep(200)
 
 shards._check_offsets = wait
 sys.argv = ["octoscale", "pack", *sys.argv[1:]]
@@ -118,7 +118,7 @@ def test_sigterm_ends_a_packing_like_ctrl_c_and_leaves_no_copies(source: Path, t
     assert list((tmp_path / "copies").iterdir())
 
     process.terminate()
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=120)
 
     assert "the same command with --resume goes on" in told
     assert process.returncode == 130

@@ -19,6 +19,9 @@ from octoscale.journal import read_journal
 from tests.conftest import SmallRun
 from tests.integration.ray_cluster import ray_cluster
 
+# Some seconds on a quick machine: a run is stopped or killed after its second step, as soon as that is seen.
+STEPS = 300
+
 
 @pytest.fixture
 def config(small_run: SmallRun, tmp_path: Path, drawn_faces: Path) -> Path:
@@ -26,7 +29,7 @@ def config(small_run: SmallRun, tmp_path: Path, drawn_faces: Path) -> Path:
     verify = drawn_faces / "verify"
     evaluate = {"pairs": str(verify / "pairs.txt"), "images": str(verify), "resolutions": [7, 32], "modes": ["cross"]}
     path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(small_run("unused", steps=60, evaluate=evaluate, checkpoint={"every_steps": 2})))
+    path.write_text(yaml.safe_dump(small_run("unused", steps=STEPS, evaluate=evaluate, checkpoint={"every_steps": 2})))
     return path
 
 
@@ -50,7 +53,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, list[dict[str, Any]], 
 
 def wait_for_a_commit(process: "subprocess.Popen[str]", run: Path) -> None:
     deadline = time.monotonic() + 240
-    while not list((run / "checkpoints/commits").glob("*")):
+    while not list((run / "checkpoints/commits").glob("*.json")):
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
             pytest.fail(f"no commit: {process.communicate()}")
@@ -80,7 +83,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_one_that_fails_stops_no_other(conf
     assert "not finished: margin-1-batch-16, margin-1-batch-64; the same command goes on" in err
     assert not list(folder.glob("figure4*"))
     steps = [line.step for line in read_journal(Store(str(run)))]
-    assert 0 < len(steps) < 60
+    assert 0 < len(steps) < STEPS
 
     code, events, err = ended(begin(*command))
 
@@ -91,7 +94,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_one_that_fails_stops_no_other(conf
     ]  # fmt: skip
     assert "needs 32 identities" in events[-1]["errors"]["margin-1-batch-64"]
     # It went on: no step was lost or made again.
-    assert [line.step for line in read_journal(Store(str(run)))] == list(range(1, 61))
+    assert [line.step for line in read_journal(Store(str(run)))] == list(range(1, STEPS + 1))
     assert (folder / "figure4.png").exists()
     assert ",batch of 64,failed," in (folder / "figure4.csv").read_text()
 
@@ -114,9 +117,9 @@ def test_a_run_that_was_killed_is_gone_on_with_and_benchmarks_are_evaluated(conf
     code, events, err = ended(begin("figure3", config, "--directory", folder))
 
     assert code == 0, err
-    assert [line.step for line in read_journal(Store(str(folder / "octuplet")))] == list(range(1, 61))
+    assert [line.step for line in read_journal(Store(str(folder / "octuplet")))] == list(range(1, STEPS + 1))
     assert sorted(path.name for path in (folder / "octuplet/benchmarks/calfw").iterdir()) == [
-        "00000000.json", "00000060.json",
+        "00000000.json", f"{STEPS:08d}.json",
     ]  # fmt: skip
     rows = (folder / "figure3.csv").read_text().splitlines()
     assert [row.split(",")[1] for row in rows] == ["row", "lfw", "calfw"]

@@ -103,10 +103,12 @@ def start(values: dict[str, Any], file: Path) -> "subprocess.Popen[str]":
 
 
 def wait_for_a_commit(directory: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not newest_step(directory):
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "no commit in 60 s"
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"no commit in 120 s: {process.communicate()[1]}")
         time.sleep(0.1)
 
 
@@ -139,7 +141,7 @@ def test_sigterm_commits_and_exits_with_75(tmp_path: Path, small_run: Any) -> No
     process = start(values, tmp_path / "run.yaml")
     wait_for_a_commit(tmp_path / "out", process)
     process.terminate()
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == EXIT_INTERRUPTED, log
     step = newest_step(tmp_path / "out")
     assert f"step {step} is committed; start the same run again" in log

@@ -81,7 +81,7 @@ def test_a_run_that_is_killed_and_started_again_is_followed(tmp_path: Path, smal
         assert (look.ranks[0].rank, look.ranks[0].address, look.step) == (0, rank.address, None)
 
     with training(file, log) as second:
-        look = top.until(lambda look: look.attempt == 2 and look.step is not None)
+        look = top.until(lambda look: look.attempt == 2 and look.step is not None and look.goodput_ratio is not None)
         assert look.restarts == 1
         assert look.ranks[0].address != rank.address
         shown = io.StringIO()

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -340,14 +341,18 @@ def test_a_failed_commit_ends_the_run_soon_and_not_at_the_next_commit(
     small_run: SmallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps, one_step = [], octoscale.train.train_one_step
+    asked = threading.Event()
 
     def refused(self: Store, path: Path, name: str) -> None:
+        asked.set()
         raise OctoscaleError("no space is left")
 
     def counted(*arguments: Any) -> Position:
         position = one_step(*arguments)
         steps.append(position.step)
-        # The commit's thread gets its turn.
+        # The commit's thread gets its turn, and on a slow disk the time to come so far.
+        if position.step > 30:
+            assert asked.wait(60)
         time.sleep(0.05)
         return position
 

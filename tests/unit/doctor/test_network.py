@@ -1,6 +1,7 @@
 """The ranks' network, ports and clocks, each well and each broken."""
 
 import http.server
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -58,7 +59,8 @@ def test_a_port_in_use_is_a_warning_that_names_it() -> None:
         check = ports(settings(metrics_port=port - 1), 2)
 
     assert check.status == "warning"
-    assert f"in use on 127.0.0.1: {port}" in check.found
+    # Another program may have the port before it.
+    assert re.match(rf"in use on 127\.0\.0\.1: ({port - 1}, )?{port}; ", check.found), check
 
 
 def test_ports_that_cannot_be_are_failures() -> None:
@@ -91,7 +93,7 @@ def server_that_is(seconds: float, *, status: int = 403) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("seconds", "status", "found"),
-    [(0, "ok", "within seconds of "), (60, "warning", "60 s behind "), (-3600, "failed", "3600 s ahead of ")],
+    [(0, "ok", "within seconds of "), (60, "warning", " s behind "), (-3600, "failed", " s ahead of ")],
 )
 @pytest.mark.parametrize("code", [200, 403])
 def test_the_clock_is_compared_with_the_stores_own(seconds: int, status: str, found: str, code: int) -> None:
@@ -99,11 +101,11 @@ def test_the_clock_is_compared_with_the_stores_own(seconds: int, status: str, fo
         check = clock("s3://bucket/run", StorageConfig(endpoint_url=url))
 
     assert check is not None
-    # A Date has whole seconds.
-    near = [found, found.replace("60 ", "59 "), found.replace("60 ", "61 ")]
-    near += [found.replace("3600", "3601"), found.replace("3600", "3599")]
     assert check.status == status
-    assert any(check.found.startswith(text) for text in near), check
+    told, _, _ = check.found.partition(found)
+    # A Date has whole seconds, and the answer may take some.
+    assert (int(told) if told else 0) == pytest.approx(abs(seconds), abs=20), check
+    assert found in check.found
 
 
 def test_a_store_that_does_not_answer_is_a_warning_and_a_folder_has_no_clock(tmp_path: object) -> None:

@@ -138,7 +138,8 @@ def test_nobody_at_the_address_is_told_within_seconds(call: Octoscale) -> None:
     refused(
         call("jobs", "list", "--address", "http://127.0.0.1:1"), "no answer from a Ray cluster at http://127.0.0.1:1"
     )
-    assert time.monotonic() - start < 10
+    # Most of it is the import of Ray's client; a server that is waited for takes a minute.
+    assert time.monotonic() - start < 50
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -38,10 +38,10 @@ def test_what_is_no_event_is_a_warning_and_the_events_go_on(monkeypatch: pytest.
 
 def test_a_grandchild_that_keeps_the_pipe_open_does_not_hold_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_LAST_LINES_SECONDS", 0.2)
-    _as_command(monkeypatch, "import subprocess, sys\nsubprocess.Popen(['sleep', '6'])\n")
+    _as_command(monkeypatch, "import subprocess, sys\nsubprocess.Popen(['sleep', '40'])\n")
     began = time.monotonic()
     run_command([], Wish(), take=lambda event: None, warn=lambda line: None)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_at_once_it_is_killed_though_it_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:

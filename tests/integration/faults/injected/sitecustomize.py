@@ -123,7 +123,9 @@ def wrap_plan_file(module):
 
 def steps_done():
     """The newest step that this process has traced."""
-    lines = [json.loads(line) for line in (LAB / "trace.jsonl").read_text().splitlines()]
+    # The last line of another process may be in the making.
+    *whole, _ = (LAB / "trace.jsonl").read_text().split("\n")
+    lines = [json.loads(line) for line in whole]
     return max((line.get("step", 0) for line in lines if line["pid"] == os.getpid()), default=0)
 
 
