@@ -15,6 +15,7 @@ from torch import Tensor
 from octoscale.errors import OctoscaleError
 from octoscale.models import card
 from octoscale.models.card import Card
+from octoscale.models.graph_file import is_torchscript
 
 # What torch.load raises, besides OSError, for files that are damaged or something else altogether.
 _UNREADABLE = (
@@ -93,6 +94,10 @@ def _is_state(value: Any) -> bool:
 
 
 def _load(path: Path) -> Any:
+    if is_torchscript(path):
+        raise OctoscaleError(
+            f"weights {path} are a whole TorchScript network: give it as model.name, in a file that ends in .pt"
+        )
     try:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)

@@ -33,6 +33,13 @@ def test_saved_weights_load_again(tmp_path: Path) -> None:
     assert _equal(loaded.state_dict(), saved.state_dict())
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_a_whole_network_given_as_weights_is_told_where_it_belongs(tmp_path: Path) -> None:
+    path = write_graph(Small().eval(), tmp_path / "small.pt").rename(tmp_path / "small.ts")
+    with pytest.raises(OctoscaleError, match=r"small\.ts are a whole TorchScript network: give it as model\.name"):
+        load_weights(TinyNet(), path)
+
+
 def test_the_file_is_a_plain_state_dict_of_the_backbone(tmp_path: Path) -> None:
     network = load("tiny")
     save_weights(network, tmp_path / "tiny.pt")
