@@ -15,6 +15,7 @@ from octoscale.data.plan import pairs_per_batch, rank_batch_size
 from octoscale.distributed.deepspeed_config import zero_stage
 from octoscale.loss.negatives import Negatives
 from octoscale.models import load
+from octoscale.models.graph_file import is_graph_file
 from octoscale.resilience import possible_world_sizes
 from octoscale.step import chunk_rows
 from octoscale.telemetry.words import size
@@ -217,11 +218,12 @@ def _network(config: Config) -> _Network | None:
 
 @cache
 def _sizes(name: str, embedding_dim: int | None) -> _Network:
-    # Shapes alone: no weights are drawn.
-    with torch.device("meta"), torch.no_grad():
+    # Shapes alone: no weights are drawn. A graph has its own, which are nowhere but on the CPU.
+    with torch.device("cpu" if is_graph_file(name) else "meta"), torch.no_grad():
         network = load(name, embedding_dim=embedding_dim).eval()
+        size = network.image_size or 112
         return _Network(
-            embedding_dim=int(network(torch.zeros(1, 3, 112, 112)).shape[1]),
+            embedding_dim=int(network(torch.zeros(1, 3, size, size)).shape[1]),
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             buffer_bytes=sum(buffer.nbytes for buffer in network.buffers()),
         )

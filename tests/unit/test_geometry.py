@@ -15,6 +15,7 @@ from octoscale.geometry import Geometry, commit_bytes, possible_geometries
 from octoscale.models import load
 from octoscale.train import train
 from tests.conftest import SmallRun
+from tests.unit.models.graphs import Small, write_graph
 
 
 @pytest.fixture
@@ -103,6 +104,22 @@ def test_a_commit_holds_the_weights_and_what_the_optimizer_remembers(config: Any
 
     weights = sum(parameter.numel() for parameter in load("tiny", embedding_dim=512).parameters())
     assert told == pytest.approx(4 * copies * weights, rel=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_graph_has_a_geometry_and_is_trained(suffix: str, small_run: SmallRun, tmp_path: Path) -> None:
+    graph = write_graph(Small().eval(), tmp_path / f"small{suffix}")
+    config = parse_config(
+        small_run(tmp_path / "run", model={"name": str(graph), "embedding_dim": None}, steps=1), source="of the test"
+    )
+    weights = sum(parameter.numel() for parameter in Small().parameters())
+    told = commit_bytes(config)
+    assert told is not None
+    assert 3 * 4 * weights <= told < 3 * 4 * weights + 100
+
+    train(config, World(), quiet=True)
+
+    assert (tmp_path / "run/weights.pt").exists()
 
 
 def test_a_commit_is_about_as_large_as_told(small_run: SmallRun, tmp_path: Path) -> None:
