@@ -14,10 +14,7 @@ from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
 from octoscale.models import FaceNetwork, load, read_weights
-from octoscale.models.graph_facts import graph_facts
-from octoscale.models.graph_file import is_graph_file, is_torchscript
 from octoscale.models.network import PreprocessingConfig
-from octoscale.models.registry import is_library_network
 
 
 @dataclass(frozen=True)
@@ -95,29 +92,6 @@ def load_trained(
     raise OctoscaleError(
         f"{target} holds no {wanted}; give a run's directory, its checkpoints, or a configuration (.yaml)"
     )
-
-
-def network_of_file(path: Path) -> FaceNetwork:
-    """The network that a file of octoscale's export holds, or the weights that it wrote; no settings are needed.
-
-    Raises:
-        OctoscaleError: no such file, it does not say which network it is, or one of your own, which is code.
-    """
-    path = path.expanduser()
-    if is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path)):
-        if path.is_file() and graph_facts(path).card is None:
-            raise OctoscaleError(
-                f"{path} does not say how its images are prepared: octoscale did not write it; give a configuration "
-                f"(.yaml) with model.name={path}"
-            )
-        return load(str(path))
-    weights = read_weights(path)
-    if weights.octoscale is None or weights.network is None or not is_library_network(weights.network):
-        raise OctoscaleError(
-            f"{path} does not say which network of octoscale's its weights are of; give a configuration (.yaml) with "
-            f"model.name and model.weights={path}"
-        )
-    return load(weights.network, weights=path, embedding_dim=weights.embedding_dim)
 
 
 def places_with_commits(target: str, storage: StorageConfig | None = None) -> Iterator[Checkpoints]:

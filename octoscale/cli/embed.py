@@ -1,11 +1,9 @@
 """Commands that apply a network to images: embed, verify."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,15 +11,11 @@ from octoscale.cli.console import Json, Quiet, answer, make_file_writable, out, 
 from octoscale.cli.runs import Overrides
 from octoscale.errors import OctoscaleError
 
-if TYPE_CHECKING:
-    from octoscale.data.storage_config import StorageConfig
-    from octoscale.models import FaceNetwork
-
 Network = Annotated[
     str,
     typer.Option(
         "--network",
-        help="A run's directory; a configuration: its starting network; or a file that export wrote.",
+        help="A run's directory; a configuration: its starting network; or a file: of export, or of weights.",
         show_default=False,
     ),
 ]
@@ -44,11 +38,12 @@ def embed(
     """Embed all images of a folder."""
     from octoscale.distributed.world import World, default_device
     from octoscale.evaluate.export import check_output, embed_folder, write_embeddings
+    from octoscale.given import given_network
     from octoscale.telemetry.progress import stages
 
     check_output(output)
     make_file_writable(output, "OUTPUT")
-    found = _find(network, overrides or (), best=best, images=images)
+    found = given_network(network, overrides or (), best=best, data=[images])
     device = default_device(0)
     told = output_of(quiet=quiet, as_json=as_json)
     with stages(told) as show:
@@ -82,11 +77,12 @@ def verify(
     from octoscale.evaluate.embedding import evaluating
     from octoscale.evaluate.protocols.images import stack
     from octoscale.evaluate.verification import cosine_distances
+    from octoscale.given import given_network
 
     if threshold is not None and not -1 <= threshold <= 1:
         raise OctoscaleError(f"--threshold is {threshold}, and a cosine similarity is within −1…1: give one of these")
     pixels = stack([str(first), str(second)], [_read(first), _read(second)], "the arguments")
-    given = _find(network, overrides or (), best=best)
+    given = given_network(network, overrides or (), best=best)
     if given.run is None and threshold is None:
         raise OctoscaleError(f"{network} is a file, which has no threshold; give --threshold")
     found = None
@@ -116,33 +112,6 @@ def verify(
     if limit is not None:
         out.print(f"threshold          {limit:.4f}{source}", markup=False, soft_wrap=True)
     out.print(f"decision           {decisions[same]}", markup=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """The network that an option names, its optimizer steps, and the run whose threshold it has; None: of a file."""
-
-    network: "FaceNetwork"
-    storage: "StorageConfig"
-    step: int | None = None
-    run: str | None = None
-
-
-def _find(target: str, overrides: Sequence[str], *, best: bool, images: str | None = None) -> _Given:
-    from octoscale.config import storage_of
-    from octoscale.data.storage import DEFAULT
-    from octoscale.data.storage_config import is_local
-    from octoscale.trained import load_trained, network_of_file
-
-    if target.endswith((".onnx", ".pt", ".pt2", ".safetensors")):
-        # Images on object storage are reached by them.
-        storage = () if images is None or is_local(images) else ("storage.", "storage=")
-        others = ["--best"] if best else [override for override in overrides if not override.startswith(storage)]
-        if others:
-            raise OctoscaleError(f"{others[0]} is of a run or a configuration, and {target} is a file; leave it out")
-        return _Given(network_of_file(Path(target)), storage_of(overrides) or DEFAULT)
-    trained = load_trained(target, overrides, best=best)
-    return _Given(trained.network, trained.storage, trained.step, trained.run)
 
 
 def _read(path: Path) -> bytes:

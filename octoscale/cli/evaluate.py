@@ -14,7 +14,11 @@ from octoscale.errors import OctoscaleError
 
 def evaluate(
     target: Annotated[
-        str, typer.Argument(help="A configuration (its starting network), or a run's directory.", show_default=False)
+        str,
+        typer.Argument(
+            help="A run's directory; a configuration: its starting network; or a file: of export, or of weights.",
+            show_default=False,
+        ),
     ],
     overrides: Overrides = None,
     pairs: Annotated[str | None, typer.Option(help="List of pairs; else the configured one.")] = None,
@@ -49,47 +53,56 @@ def evaluate(
     from octoscale.evaluate.kept import check_keepable, keep_scores, write_scores
     from octoscale.evaluate.kinds import check, load
     from octoscale.evaluate.set_report import draw_any_roc, has_roc, render_any
+    from octoscale.given import given_network
+    from octoscale.resilience import ResilienceConfig
     from octoscale.telemetry.progress import stages
-    from octoscale.trained import load_trained
 
     world = world_from_environment()
     output = output_of(quiet=quiet or not world.is_main, as_json=as_json and world.is_main)
-    trained = load_trained(target, overrides or (), best=best)
+    given = given_network(target, overrides or (), best=best, data=[place for place in (pairs, images) if place])
+    configured, storage, resilience = None, given.storage, ResilienceConfig()
+    if given.config is not None:
+        configured, storage, resilience = given.config.evaluate, given.config.storage, given.config.resilience
     if scores is not None:
         make_file_writable(scores, "--scores")
     if figures is not None:
         make_writable(figures, "--figures")
     wanted = chosen(
-        trained.config.evaluate, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
+        configured, target, benchmarks=benchmark or (), protocol=protocol, pairs=pairs, images=images,
         flip=flip, resolutions=resolution or (), align=align,
     )  # fmt: skip
-    if keep:
+    kept_in = given.run if keep else None
+    if keep and kept_in is None:
+        raise OctoscaleError(
+            f"--keep keeps the scores in a run, and {target} is a file; leave it out, or give --scores"
+        )
+    if kept_in is not None:
         if benchmark and (flip is not None or resolution or align):
             raise OctoscaleError(
                 "--keep keeps a benchmark as it is configured: leave out --resolution, --flip and --align, or name "
                 "another one in evaluate.benchmarks, where resolutions may stand too"
             )
         if not benchmark:
-            check_keepable(wanted, trained.config.evaluate, trained.run, trained.storage)
+            check_keepable(wanted, configured, kept_in, given.storage)
     if figures is not None and not any(map(has_roc, wanted.values())):
         raise OctoscaleError(f"--figures: {', '.join(wanted)} has no ROC to draw; leave it out")
     if len(wanted) > 1:
         # A mistake in the last is found before the first, which may take hours.
         for name, settings in wanted.items():
             try:
-                check(settings, trained.config.storage)
+                check(settings, storage)
             except OctoscaleError as error:
                 raise OctoscaleError(f"{name}: {error}") from error
-    network = trained.network.to(world.device)
+    network = given.network.to(world.device)
     found = []
-    with connected(world, timeout_seconds=trained.config.resilience.process_group_timeout_seconds):
+    with connected(world, timeout_seconds=resilience.process_group_timeout_seconds):
         for name, settings in wanted.items():
-            data = load(settings, trained.config.storage)
+            data = load(settings, storage)
             with (
                 stages(output) as show,
                 counted(network, data.passes, partial(show, f"evaluate {name}".strip()), ranks=world.world_size),
             ):
-                evaluation = data.evaluate(network, world, step=trained.step, name=name)
+                evaluation = data.evaluate(network, world, step=given.step or 0, name=name)
             if not world.is_main:
                 continue
             found.append(evaluation)
@@ -98,7 +111,7 @@ def evaluate(
                 path = figures / ("roc.png" if len(wanted) == 1 else f"roc_{name}.png")
                 if draw_any_roc(evaluation, path) and not as_json:
                     out.print(f"wrote {path}", markup=False, soft_wrap=True)
-            if keep:
-                keep_scores([evaluation], trained.run, trained.storage)
+            if kept_in is not None:
+                keep_scores([evaluation], kept_in, given.storage)
     if scores is not None and world.is_main:
         write_scores(found, scores)

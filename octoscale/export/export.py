@@ -147,7 +147,15 @@ def _difference(network: FaceNetwork, path: Path, form: Form, card: Card, batch:
         theirs = copy.deepcopy(network)
         load_weights(theirs, path)
     else:
-        theirs = load(str(path)).eval()
+        try:
+            theirs = load(str(path)).eval()
+        except OctoscaleError as error:
+            # The error itself names a file that is gone.
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise OctoscaleError(
+                f"{card.network or 'the network'} cannot be recorded as {form}: the file cannot be read again "
+                f"({first_line(cause)}); try another form"
+            ) from error
     try:
         with torch.no_grad():
             ours = network(images)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from octoscale.errors import OctoscaleError
 from octoscale.models import card
 from octoscale.models.dialects import BATCH_NORM_EPSILON, PREPROCESSING, DialectName, recognise
+from octoscale.models.graph_file import Graph
 from octoscale.models.network import FaceNetwork, Preprocessing
 from octoscale.models.state_file import read_state
 
@@ -65,7 +66,7 @@ def read_weights(path: str | Path, dialect: DialectName | None = None) -> Weight
     state, written = read_state(Path(path))
     if written is not None and dialect in (None, written.dialect):
         return Weights(
-            written.dialect, written.network, written.embedding_dim, written.preprocessing,
+            written.dialect, written.network or None, written.embedding_dim, written.preprocessing,
             written.batch_norm_epsilon, state, octoscale=written.octoscale,
         )  # fmt: skip
     found = recognise(state, dialect)
@@ -151,7 +152,11 @@ def save_weights(network: nn.Module, path: str | Path) -> None:
     cloned = {key: value.detach().cpu().clone() for key, value in _backbone(network).state_dict().items()}
     state: Any = OrderedDict(cloned)
     if isinstance(network, FaceNetwork):
-        state._metadata = OrderedDict({card.KEY: card.card_of(network).to_json()})
+        written = card.card_of(network)
+        if isinstance(network.backbone, Graph):
+            # Its keys are the graph's own: no network of the library's has them.
+            written = written.model_copy(update={"network": ""})
+        state._metadata = OrderedDict({card.KEY: written.to_json()})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

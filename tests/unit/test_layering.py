@@ -14,6 +14,7 @@ LAYERS = [
     ["orchestrate", "report"],
     ["train", "showcase", "noise", "top"],
     ["build"],
+    ["given"],
     ["trained"],
     ["results", "resume", "journal", "feed", "geometry"],
     ["measured"],

@@ -14,10 +14,10 @@ from octoscale.config import parse_config
 from octoscale.data.storage_config import StorageConfig
 from octoscale.distributed.world import World
 from octoscale.errors import OctoscaleError
-from octoscale.models import FaceNetwork, Preprocessing, load, save_weights
+from octoscale.models import Preprocessing, load, save_weights
 from octoscale.models.network import PreprocessingConfig
 from octoscale.train import train
-from octoscale.trained import configured_network, load_trained, network_of_file, with_what_weights_say
+from octoscale.trained import configured_network, load_trained, with_what_weights_say
 from tests.conftest import SmallRun
 
 
@@ -142,27 +142,6 @@ def test_a_commit_of_a_configuration_is_refused(
 def test_two_commits_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OctoscaleError, match="--step and --best name two commits"):
         load_trained(str(tmp_path), best=True, step=2)
-
-
-@pytest.mark.parametrize("embedding_dim", [None, 32])
-def test_weights_that_octoscale_wrote_are_a_network(embedding_dim: int | None, tmp_path: Path) -> None:
-    network = load("tiny", preprocessing=Preprocessing(color="bgr"), embedding_dim=embedding_dim).eval()
-    save_weights(network, tmp_path / "tiny.pt")
-    found = network_of_file(tmp_path / "tiny.pt").eval()
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    assert torch.equal(found(images), network(images))
-
-
-@pytest.mark.parametrize("name", [None, "os:getcwd", "other.pt2"])
-def test_a_file_that_names_no_network_of_the_librarys_is_refused(name: str | None, tmp_path: Path) -> None:
-    """What a file of weights says is looked up, never called."""
-    network = load("tiny")
-    save_weights(
-        network.backbone if name is None else FaceNetwork(network.backbone, Preprocessing(), name=name),
-        tmp_path / "w.pt",
-    )
-    with pytest.raises(OctoscaleError, match=r"w\.pt does not say which network of octoscale's"):
-        network_of_file(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("name", ["absent", "empty"])

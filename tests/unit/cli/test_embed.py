@@ -67,7 +67,7 @@ def test_embeddings_that_are_not_finite_are_refused(
     network = load("tiny")
     with torch.no_grad():
         next(network.backbone.parameters()).fill_(torch.nan)
-    monkeypatch.setattr("octoscale.trained.network_of_file", lambda path: network)
+    monkeypatch.setattr("octoscale.given.network_of_file", lambda path: network)
     first, second = _two(drawn_faces)
     asked = ("--network", "broken.onnx")
 

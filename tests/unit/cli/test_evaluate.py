@@ -74,6 +74,29 @@ def test_benchmarks_are_evaluated_kept_and_compared(call: Octoscale, config: Pat
     refused(call("compare", run, "--json", "--csv"), "exclude each other")
 
 
+def test_a_file_is_evaluated_without_settings(call: Octoscale, config: Path, drawn_faces: Path, tmp_path: Path) -> None:
+    verify = drawn_faces / "verify"
+    asked = ("--pairs", verify / "pairs.txt", "--images", verify, "--resolution", 7, "--resolution", 32)
+    assert call("train", config, "evaluate=null").code == 0
+    file = tmp_path / "face.onnx"
+    assert call("export", tmp_path / "run", "--onnx", file, "--image-size", 32).code == 0
+
+    of_run, of_file, of_weights = (
+        json.loads(call("evaluate", target, *asked, "--json").out.splitlines()[-1])
+        for target in (tmp_path / "run", file, tmp_path / "run/weights.pt")
+    )
+
+    assert (of_run.pop("step"), of_file.pop("step"), of_weights.pop("step")) == (4, 0, 0)
+    assert of_weights == of_run
+    # onnxruntime rounds in another way, so that a pair at the threshold may fall on its other side.
+    areas = [[score["area_under_curve"] for score in found["scores"]] for found in (of_file, of_run)]
+    assert areas[0] == pytest.approx(areas[1], abs=0.02)
+    refused(call("evaluate", file), "face.onnx configures no evaluation; give --pairs and --images")
+    refused(call("evaluate", file, *asked, "--keep"), "--keep keeps the scores in a run, and", "face.onnx is a file")
+    refused(call("evaluate", file, *asked, "seed=3"), "seed=3 is of a run or a configuration")
+    refused(call("evaluate", file, *asked, "--best"), "--best is of a run")
+
+
 def test_what_would_stand_for_other_evaluations_is_not_kept(call: Octoscale, config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     refused(call("evaluate", config, "--resolution", 14, "--keep"), "lfw is what the run's own evaluations are called")

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from octoscale.errors import OctoscaleError
+from octoscale.export import export
+from octoscale.given import network_of_file
 from octoscale.models import Preprocessing, load, save_weights, set_training
 from octoscale.models.config import ModelConfig
 from octoscale.models.inspection import inspect_file
-from octoscale.trained import network_of_file
 from tests.unit.models.graphs import Small, write_graph
 
 
@@ -64,6 +65,19 @@ def test_images_of_another_size_than_the_graph_was_exported_for_are_named(tmp_pa
     network = load(str(write_graph(Small().eval(), tmp_path / "small.pt2")))
     with pytest.raises(OctoscaleError, match=r"small\.pt2 takes 32×32 px images, got \(1, 3, 40, 32\); resize them"):
         network(torch.zeros(1, 3, 40, 32, dtype=torch.uint8))
+
+
+def test_weights_of_a_graph_are_of_no_network_of_the_librarys(suffix: str, tmp_path: Path) -> None:
+    network = load("tiny")
+    export(network, tmp_path / f"tiny{suffix}", "torchscript" if suffix == ".pt" else "pt2", image_size=32)
+    graph = load(str(tmp_path / f"tiny{suffix}"))
+    assert graph.name == "tiny"
+
+    save_weights(graph, tmp_path / "weights.pt")
+
+    assert inspect_file(tmp_path / "weights.pt")["network"] is None
+    with pytest.raises(OctoscaleError, match=r"weights\.pt does not say which network of octoscale's"):
+        network_of_file(tmp_path / "weights.pt")
 
 
 def test_a_graph_in_half_precision_is_refused_with_what_to_do(suffix: str, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from octoscale.errors import OctoscaleError
+from octoscale.given import network_of_file
 from octoscale.models import load, save_weights
 from octoscale.models.tiny import TinyNet
 from octoscale.models.weights import load_weights
-from octoscale.trained import network_of_file
 from tests.unit.models.graphs import Small, write_graph
 
 
