@@ -1,5 +1,7 @@
 """What the user can mend, as one exception type, and the exit codes of the command line."""
 
+import re
+
 EXIT_FAILED = 1
 # BSD's EX_TEMPFAIL: "try again later". The run committed its state and can be resumed.
 EXIT_INTERRUPTED = 75
@@ -13,7 +15,10 @@ class OctoscaleError(ValueError):
     """
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def first_line(error: Exception) -> str:
     """What another library's error says first; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
+    lines = _COLOURS.sub("", str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__
