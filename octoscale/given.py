@@ -34,24 +34,30 @@ class Given:
 
 
 def given_network(
-    target: str, overrides: Sequence[str] = (), *, best: bool = False, data: Collection[str] = ()
+    target: str,
+    overrides: Sequence[str] = (),
+    *,
+    best: bool = False,
+    step: int | None = None,
+    data: Collection[str] = (),
 ) -> Given:
     """The network that `target` names.
 
     Args:
         target: a run's directory or a configuration, as `load_trained` takes them; or a file, as `network_of_file`.
         overrides: ``key.sub=value``; with a file those of ``storage`` alone, where some of `data` is not local.
-        best: of a run, the commit with the best evaluation instead of the newest.
+        best, step: of a run, which commit instead of the newest.
         data: paths or URLs of what the network is for.
 
     Raises:
         OctoscaleError: what these two raise; a setting that is of a run or a configuration, and a file.
     """
     if not _is_file(target):
-        trained = load_trained(target, overrides, best=best)
+        trained = load_trained(target, overrides, best=best, step=step)
         return Given(trained.network, trained.storage, trained.config, trained.step, trained.run)
     storage = () if all(map(is_local, data)) else ("storage.", "storage=")
-    others = ["--best"] if best else [override for override in overrides if not override.startswith(storage)]
+    others = [override for override in overrides if not override.startswith(storage)]
+    others += ["--best"] * best + ([] if step is None else [f"--step {step}"])
     if others:
         raise OctoscaleError(f"{others[0]} is of a run or a configuration, and {target} is a file; leave it out")
     return Given(network_of_file(Path(target)), storage_of(overrides) or DEFAULT)

@@ -44,7 +44,10 @@ def inspect(
 
 def export(
     target: Annotated[
-        str, typer.Argument(help="A run's directory, or a configuration (its starting network).", show_default=False)
+        str,
+        typer.Argument(
+            help="A run's directory; a configuration: its starting network; or a file of weights.", show_default=False
+        ),
     ],
     overrides: Overrides = None,
     onnx: Annotated[Path | None, typer.Option(help="Write an ONNX file (.onnx).")] = None,
@@ -58,25 +61,26 @@ def export(
 ) -> None:
     """Write a network to files that other programs run. Each is read again and compared, and kept if it is the same."""
     wanted: dict[Any, Path | None] = {"onnx": onnx, "torchscript": torchscript, "pt2": pt2, "safetensors": safetensors}
-    given = {form: path for form, path in wanted.items() if path is not None}
-    if not given:
+    files = {form: path for form, path in wanted.items() if path is not None}
+    if not files:
         raise OctoscaleError("say what to write: --onnx FILE, --torchscript FILE, --pt2 FILE or --safetensors FILE")
-    for form, path in given.items():
+    for form, path in files.items():
         make_file_writable(path.absolute(), f"--{form}")
 
     from octoscale.export import export as export_network
-    from octoscale.trained import load_trained
+    from octoscale.given import given_network
 
-    trained = load_trained(target, overrides or (), best=best, step=step)
-    for form, path in given.items():
-        written = export_network(trained.network, path, form, image_size=image_size)
+    given = given_network(target, overrides or (), best=best, step=step)
+    after = "" if given.step is None else f" after step {given.step}"
+    for form, path in files.items():
+        written = export_network(given.network, path, form, image_size=image_size)
         answer(
             output_of(as_json=as_json),
             "exported",
-            f"wrote {path}: {written.card.network} after step {trained.step}, {written.card.embedding_dim} numbers per "
-            f"image, within {written.difference:.1e} of the network",
+            f"wrote {path}: {written.card.network}{after}, {written.card.embedding_dim} numbers per image, within "
+            f"{written.difference:.1e} of the network",
             path=str(path),
-            step=trained.step,
+            step=given.step,
             form=form,
             difference=written.difference,
         )

@@ -91,6 +91,19 @@ def test_a_run_is_exported_and_its_file_evaluated(
     refused(call("train", config), "no parameters to train")
 
 
+def test_weights_of_another_project_are_exported_without_settings(call: Octoscale, tmp_path: Path) -> None:
+    weights = published.write(tmp_path / "backbone.pth", published.zeros(published.mbf()))
+    file = tmp_path / "face.pt"
+
+    answer = call("export", weights, "--torchscript", file, "--json")
+
+    assert answer.code == 0, answer
+    assert json.loads(answer.out.splitlines()[-1])["step"] is None
+    inspected = json.loads(call("weights", "inspect", file, "--json").out)
+    assert (inspected["network"], inspected["dialect"], inspected["color"]) == ("mbf", "arcface_torch", "rgb")
+    refused(call("export", weights, "--torchscript", file, "--step", 4), "--step 4 is of a run", "is a file")
+
+
 def test_export_asks_what_to_write(call: Octoscale, tmp_path: Path) -> None:
     refused(call("export", tmp_path / "run.yaml"), "say what to write")
     (tmp_path / "face.onnx").mkdir()
