@@ -14,6 +14,7 @@ from octoscale.models.graph_file import is_graph_file, is_torchscript
 from octoscale.models.registry import is_library_network
 from octoscale.trained import load_trained
 
+# Of files that hold a network.
 _SUFFIXES = (".onnx", ".pt", ".pt2", ".pth", ".ckpt", ".safetensors")
 
 
@@ -64,10 +65,11 @@ def given_network(
 
 
 def _is_file(target: str) -> bool:
-    if target.endswith((".yaml", ".yml")):
+    path = Path(target).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.is_dir():
         return False
     # One that is not there is told to be missing, not to be a run without commits.
-    return Path(target).expanduser().is_file() or (target.endswith(_SUFFIXES) and is_local(target))
+    return path.is_file() or (path.suffix in _SUFFIXES and is_local(target))
 
 
 def network_of_file(path: Path) -> FaceNetwork:
