@@ -10,7 +10,7 @@ from octoscale.data.storage_config import StorageConfig, is_local
 from octoscale.errors import OctoscaleError
 from octoscale.models import FaceNetwork, load, read_weights
 from octoscale.models.graph_facts import graph_facts
-from octoscale.models.graph_file import is_graph_file, is_torchscript
+from octoscale.models.graph_file import holds_graph
 from octoscale.models.registry import is_library_network
 from octoscale.trained import load_trained
 
@@ -80,7 +80,7 @@ def network_of_file(path: Path) -> FaceNetwork:
             your own, which is code.
     """
     path = path.expanduser()
-    if is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path)):
+    if holds_graph(path):
         if path.is_file() and graph_facts(path).card is None:
             raise OctoscaleError(
                 f"{path} does not say how its images are prepared: octoscale did not write it; give a configuration "

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from octoscale.cli.console import Json, Quiet, answer, make_file_writable, out, output_of
-from octoscale.cli.runs import Overrides
+from octoscale.cli.runs import NETWORK_HELP, Overrides
 from octoscale.errors import OctoscaleError
 
 Network = Annotated[
     str,
     typer.Option(
         "--network",
-        help="A run's directory; a configuration: its starting network; or a file: of export, or of weights.",
+        help=NETWORK_HELP,
         show_default=False,
     ),
 ]

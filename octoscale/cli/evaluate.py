@@ -8,18 +8,12 @@ from typing import Annotated
 import typer
 
 from octoscale.cli.console import Json, Quiet, answer, make_file_writable, make_writable, out, output_of
-from octoscale.cli.runs import Overrides
+from octoscale.cli.runs import NETWORK_HELP, Overrides
 from octoscale.errors import OctoscaleError
 
 
 def evaluate(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="A run's directory; a configuration: its starting network; or a file: of export, or of weights.",
-            show_default=False,
-        ),
-    ],
+    target: Annotated[str, typer.Argument(help=NETWORK_HELP, show_default=False)],
     overrides: Overrides = None,
     pairs: Annotated[str | None, typer.Option(help="List of pairs; else the configured one.")] = None,
     images: Annotated[str | None, typer.Option(help="Folder of the images that it names.")] = None,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Each command imports what it runs: `octoscale --help` answers at once.
 
 ConfigArgument = Annotated[str, typer.Argument(help="A run's configuration, YAML: a path or URL.", show_default=False)]
+# Of a network that is evaluated, exported or applied: see octoscale.given.
+NETWORK_HELP = "A run's directory; a configuration: its starting network; or a file: of export, or of weights."
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.sub=value: wins over the file.", show_default=False, metavar="KEY=VALUE")
 ]

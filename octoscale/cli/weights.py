@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from octoscale.cli.console import Json, answer, make_file_writable, output_of
-from octoscale.cli.runs import Overrides
+from octoscale.cli.runs import NETWORK_HELP, Overrides
 from octoscale.errors import OctoscaleError
 
 # Each command imports what it runs: `octoscale --help` answers at once.
@@ -43,12 +43,7 @@ def inspect(
 
 
 def export(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="A run's directory; a configuration: its starting network; or a file of weights.", show_default=False
-        ),
-    ],
+    target: Annotated[str, typer.Argument(help=NETWORK_HELP, show_default=False)],
     overrides: Overrides = None,
     onnx: Annotated[Path | None, typer.Option(help="Write an ONNX file (.onnx).")] = None,
     torchscript: Annotated[Path | None, typer.Option(help="Write a TorchScript file (.pt).")] = None,

@@ -54,6 +54,15 @@ def is_graph_file(name: str) -> bool:
     return name.endswith(SUFFIXES)
 
 
+def holds_graph(path: Path) -> bool:
+    """Whether a file is a whole network: its name says so, and of a .pt file its content.
+
+    Raises:
+        OctoscaleError: a damaged archive.
+    """
+    return is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path))
+
+
 def is_torchscript(path: Path) -> bool:
     """Whether a .pt file is a graph and not a state_dict. Raises OctoscaleError for an archive that is damaged."""
     if not zipfile.is_zipfile(path):

@@ -6,7 +6,7 @@ from typing import Any
 from octoscale.errors import OctoscaleError
 from octoscale.models.dialects import DialectName
 from octoscale.models.graph_facts import graph_facts
-from octoscale.models.graph_file import is_graph_file, is_torchscript
+from octoscale.models.graph_file import holds_graph
 from octoscale.models.network import Preprocessing
 from octoscale.models.weights import read_weights
 
@@ -22,7 +22,7 @@ def inspect_file(path: Path, dialect: DialectName | None = None) -> dict[str, An
     """
     if not path.is_file():
         raise OctoscaleError(f"no file {path}; give the path of a local file")
-    if is_graph_file(path.name) and (path.suffix != ".pt" or is_torchscript(path)):
+    if holds_graph(path):
         if dialect is not None:
             raise OctoscaleError(f"dialect is {dialect}, of weights, and {path} is a whole network; leave it out")
         return _graph(path)

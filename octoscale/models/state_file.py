@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -72,11 +72,11 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], Card | None]:
 
 def _state_in(loaded: Any, path: Path) -> Mapping[str, Tensor]:
     if _is_state(loaded):
-        return loaded  # type: ignore[no-any-return]
+        return loaded
     found = {key: value for key, value in loaded.items() if _is_state(value)} if isinstance(loaded, Mapping) else {}
     for name in _CONTAINERS if len(found) != 1 else found:
         if name in found:
-            return found[name]  # type: ignore[no-any-return]
+            return found[name]
     has = f" with {', '.join(map(str, list(loaded)[:12]))}" if isinstance(loaded, Mapping) else ""
     what = f"{len(found)} states ({', '.join(map(str, found))})" if found else "no state_dict (names to tensors)"
     raise OctoscaleError(
@@ -85,7 +85,7 @@ def _state_in(loaded: Any, path: Path) -> Mapping[str, Tensor]:
     )
 
 
-def _is_state(value: Any) -> bool:
+def _is_state(value: Any) -> TypeGuard[Mapping[str, Tensor]]:
     return (
         isinstance(value, Mapping)
         and bool(value)

@@ -58,6 +58,7 @@ def _fields(value: Any) -> list[Any]:
         value = value.ravel()[0]
     if not isinstance(value, np.void):
         raise TypeError(f"{type(value).__name__} where a structure was expected")
+    # NumPy's annotations do not know that a structure can be iterated.
     fields: list[Any] = list(value)  # type: ignore[call-overload]
     return fields
 
